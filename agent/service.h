@@ -1,0 +1,160 @@
+// What the agent does, as its HTTP surface calls it. Everything runs on the one event-loop thread;
+// a completion is called on that thread, once, and never before the call that took it has returned.
+// Unless said otherwise a failure's `Failure::status` is the HTTP status that fits it.
+#pragma once
+
+#include <boost/asio/io_context.hpp>
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <tl/expected.hpp>
+#include <vector>
+
+#include "agent/types.h"
+#include "base/fd.h"
+
+namespace agent {
+
+// A refusal: `code` is a stable word of docs/openapi.yaml (not_found, invalid_argument, conflict,
+// …).
+struct Failure {
+  int status = 500;
+  std::string code = "internal";
+  std::string message;
+};
+
+template <typename T>
+using Completion = std::function<void(tl::expected<T, Failure>)>;
+
+struct InvocationRequest {
+  std::string function;
+  std::string body;
+  ContentKind kind = ContentKind::json;
+  std::string content_type = "application/json";
+  std::int64_t received_ns = 0;  // CLOCK_MONOTONIC, when the head was parsed
+  unsigned client_uid = 0;
+};
+
+// A running or queued invocation that its caller can leave: dropping interest does not stop it,
+// `cancel` does (a client that hung up: a queued one is forgotten, a running one's sandbox is
+// killed).
+class InvocationHandle {
+ public:
+  virtual ~InvocationHandle() = default;
+  virtual void cancel() = 0;
+};
+
+struct DeployRequest {
+  std::string name;
+  std::string code_digest;
+  FunctionSettings settings;
+  unsigned client_uid = 0;
+};
+
+struct Deployed {
+  Function function;
+  bool created = false;               // false: it replaced an earlier version
+  std::vector<std::string> warnings;  // e.g. the handler's file does not compile
+};
+
+struct FunctionStatus {
+  Function function;
+  std::uint32_t instances = 0;  // bound sandboxes
+  std::uint32_t running = 0;    // of those, with an invocation
+  std::uint32_t queued = 0;
+  std::uint64_t invocations = 0;                 // since the agent started
+  std::map<std::string, std::uint64_t> endings;  // by ending_name
+  std::vector<std::string> limits_not_enforced;  // "memory", "cpu", "pids", "io"
+};
+
+struct SandboxStatus {
+  std::string id;
+  std::string runtime;
+  std::string function;        // empty: in the pool
+  std::string state;           // starting, pool, idle, running, ending
+  int pid = 0;                 // pid 1 of the sandbox, as the host numbers it
+  std::uint32_t host_uid = 0;  // first uid of its range
+  std::int64_t age_ms = 0;
+  std::uint64_t memory_bytes = 0;  // 0 where the host does not count it
+  std::uint64_t cpu_us = 0;
+};
+
+struct RuntimeStatus {
+  std::string name;
+  std::string image_digest;
+  std::string state;  // starting, ready, backing_off, failed
+  std::string problem;
+  int zygote_pid = 0;
+  std::uint32_t pool_ready = 0;
+  std::uint32_t pool_min = 0;
+  std::uint32_t pool_max = 0;
+  std::uint64_t zygote_restarts = 0;
+};
+
+struct AgentStatus {
+  std::string version;
+  int pid = 0;
+  std::int64_t uptime_ms = 0;
+  std::string limits;  // enforce or best-effort
+  std::vector<std::string> limits_not_enforced;
+  bool draining = false;
+  std::vector<RuntimeStatus> runtimes;
+  std::uint64_t functions = 0;
+  std::uint64_t invocations = 0;
+};
+
+// One line of a function's log, as JSON lines carry it.
+struct LogLine {
+  std::uint64_t sequence = 0;  // rises within a function; a gap means that lines were rotated away
+  std::int64_t time_ms = 0;
+  std::string invocation_id;  // empty: printed while no invocation ran
+  std::string text;           // without its newline; valid UTF-8
+  bool cut = false;           // the line was longer than a log line may be
+};
+
+// Receives an archive piece by piece (into a file, hashed as it comes). Dropped unfinished, it
+// leaves nothing.
+class Upload {
+ public:
+  virtual ~Upload() = default;
+  // False once the limit on archives is passed; the caller then answers 413.
+  virtual bool write(std::string_view bytes) = 0;
+  // Unpacks in a confined child and stores the code by its digest ("sha256:" left out). A file name
+  // is taken for a body that is no archive: the code is then that single file.
+  virtual void finish(std::string file_name, Completion<std::string> done) = 0;
+};
+
+class Service {
+ public:
+  virtual ~Service() = default;
+
+  virtual std::unique_ptr<Upload> begin_upload() = 0;
+  virtual bool has_code(std::string_view digest) const = 0;
+
+  virtual void deploy(DeployRequest request, Completion<Deployed> done) = 0;
+  virtual void remove(std::string name, Completion<Function> done) = 0;
+  virtual std::vector<FunctionStatus> list() const = 0;
+  virtual tl::expected<FunctionStatus, Failure> describe(std::string_view name) const = 0;
+
+  // `done` gets an Outcome for every ending of the closed set; nothing else is a result of
+  // invoking, but for a function that does not exist: then the call answers nullptr and `done` is
+  // never called.
+  virtual std::shared_ptr<InvocationHandle> invoke(InvocationRequest request,
+                                                   std::function<void(Outcome&&)> done) = 0;
+  virtual std::uint64_t payload_limit() const = 0;  // bytes
+
+  virtual std::vector<SandboxStatus> sandboxes() const = 0;
+  virtual AgentStatus status() const = 0;
+  virtual std::string metrics() const = 0;  // Prometheus text format
+
+  // The last `tail` lines after `after_sequence`, oldest first; 404 for a function never known.
+  virtual tl::expected<std::vector<LogLine>, Failure> logs(std::string_view name, std::size_t tail,
+                                                           std::uint64_t after_sequence) const = 0;
+  // Calls `more` whenever the function's log has grown, until the returned token is dropped.
+  virtual std::shared_ptr<void> follow_logs(std::string_view name, std::function<void()> more) = 0;
+};
+
+}  // namespace agent

@@ -1,0 +1,55 @@
+#include "base/units.h"
+
+#include <catch2/catch.hpp>
+
+using namespace std::chrono_literals;
+
+TEST_CASE("sizes are read as docker and kubernetes write them") {
+  CHECK(base::parse_bytes("128MiB").value() == 128ULL << 20);
+  CHECK(base::parse_bytes("64m").value() == 64ULL << 20);
+  CHECK(base::parse_bytes("1G").value() == 1ULL << 30);
+  CHECK(base::parse_bytes("1.5k").value() == 1536);
+  CHECK(base::parse_bytes("5KB").value() == 5000);
+  CHECK(base::parse_bytes("0").value() == 0);
+}
+
+TEST_CASE("what is not a size is refused by name") {
+  for (const char* text :
+       {"", "MiB", "-1", "1.0001k", "1e9", "12 MiB", "1.2.3k", "99999999999TiB", "0x10"}) {
+    INFO(text);
+    REQUIRE_FALSE(base::parse_bytes(text));
+    CHECK(base::parse_bytes(text).error().message().find(text) != std::string::npos);
+  }
+}
+
+TEST_CASE("a size prints as it can be read back") {
+  for (const std::uint64_t bytes :
+       {0ULL, 1ULL, 1023ULL, 1024ULL, 128ULL << 20, 3ULL << 30, (1ULL << 30) + 1}) {
+    CHECK(base::parse_bytes(base::format_bytes(bytes)).value() == bytes);
+  }
+  CHECK(base::format_bytes(128ULL << 20) == "128MiB");
+}
+
+TEST_CASE("durations are read in the units people use") {
+  CHECK(base::parse_duration("5s").value() == 5s);
+  CHECK(base::parse_duration("250ms").value() == 250ms);
+  CHECK(base::parse_duration("2m").value() == 2min);
+  CHECK(base::parse_duration("1.5s").value() == 1500ms);
+  CHECK(base::parse_duration("3").value() == 3s);
+  for (const char* text : {"", "s", "-5s", "25h", "0.0001s", "5 s", "5d"}) {
+    INFO(text);
+    CHECK_FALSE(base::parse_duration(text));
+  }
+}
+
+TEST_CASE("cpu shares are read as fractions or as thousandths") {
+  CHECK(base::parse_cpu("0.5").value() == 500);
+  CHECK(base::parse_cpu("500m").value() == 500);
+  CHECK(base::parse_cpu("2").value() == 2000);
+  CHECK(base::format_cpu(500) == "0.5");
+  CHECK(base::format_cpu(2000) == "2");
+  for (const char* text : {"", "0", "-1", "2000", "0.0001", "half"}) {
+    INFO(text);
+    CHECK_FALSE(base::parse_cpu(text));
+  }
+}
