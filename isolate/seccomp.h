@@ -1,0 +1,30 @@
+// The seccomp profiles, compiled once by libseccomp into bytes that children load.
+#pragma once
+
+#include <string>
+#include <string_view>
+
+#include "base/error.h"
+#include "isolate/spec.h"
+
+namespace isolate {
+
+// What a refused system call does.
+//   allow-list: everything else is ENOSYS, so that programs fall back as on an older kernel;
+//   calls that exist for programs like these but are refused: EPERM;
+//   calls that only an attacker makes (kexec, modules, reboot, open_by_handle_at, …): death, told
+//   to the agent by name through seccomp's user notification where the kernel has it; any other ABI
+//   (i386, x32): death.
+enum class Deadly { notify, kill };
+
+// The filter of a sandbox. Only for x86_64 and aarch64; ENOTSUP elsewhere. Takes about 3 ms.
+base::Result<Filter> sandbox_filter(Deadly deadly);
+
+// The filter of a zygote: its children still have to mount and to drop powers, so it refuses
+// (EPERM) what neither they nor it ever need. Filters add up, so it is in force in sandboxes too.
+base::Result<Filter> zygote_filter();
+
+// The name of a system call of the native ABI; its number where there is none.
+std::string syscall_name(int number);
+
+}  // namespace isolate

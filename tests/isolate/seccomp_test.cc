@@ -1,0 +1,168 @@
+#include "isolate/seccomp.h"
+
+#include <linux/audit.h>
+#include <linux/bpf_common.h>
+#include <linux/seccomp.h>
+#include <sched.h>
+#include <sys/ioctl.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+
+#include <catch2/catch.hpp>
+#include <cerrno>
+#include <cstring>
+
+namespace {
+
+#if defined(__x86_64__)
+constexpr std::uint32_t kNative = AUDIT_ARCH_X86_64;
+#else
+constexpr std::uint32_t kNative = AUDIT_ARCH_AARCH64;
+#endif
+constexpr std::uint32_t kEperm = SECCOMP_RET_ERRNO | EPERM;
+constexpr std::uint32_t kEnosys = SECCOMP_RET_ERRNO | ENOSYS;
+
+// Walks a filter as the kernel does, for the instructions that seccomp filters are made of.
+std::uint32_t verdict(const isolate::Filter& filter, const seccomp_data& data) {
+  std::uint32_t accumulator = 0;
+  for (std::size_t at = 0; at < filter.size(); ++at) {
+    const sock_filter& code = filter[at];
+    const auto jump = [&](bool condition) { at += condition ? code.jt : code.jf; };
+    switch (code.code) {
+      case BPF_LD | BPF_W | BPF_ABS:
+        std::memcpy(&accumulator, reinterpret_cast<const char*>(&data) + code.k,
+                    sizeof accumulator);
+        break;
+      case BPF_ALU | BPF_AND | BPF_K:
+        accumulator &= code.k;
+        break;
+      case BPF_JMP | BPF_JA:
+        at += code.k;
+        break;
+      case BPF_JMP | BPF_JEQ | BPF_K:
+        jump(accumulator == code.k);
+        break;
+      case BPF_JMP | BPF_JGT | BPF_K:
+        jump(accumulator > code.k);
+        break;
+      case BPF_JMP | BPF_JGE | BPF_K:
+        jump(accumulator >= code.k);
+        break;
+      case BPF_RET | BPF_K:
+        return code.k;
+      default:
+        FAIL("instruction " << code.code << " is not expected in a filter");
+    }
+  }
+  FAIL("the filter has no end");
+  return 0;
+}
+
+std::uint32_t verdict(const isolate::Filter& filter, long number,
+                      std::initializer_list<std::uint64_t> arguments = {},
+                      std::uint32_t arch = kNative) {
+  seccomp_data data{};
+  data.nr = static_cast<int>(number);
+  data.arch = arch;
+  std::size_t i = 0;
+  for (const std::uint64_t argument : arguments) {
+    data.args[i++] = argument;
+  }
+  return verdict(filter, data);
+}
+
+const isolate::Filter& filter() {
+  static const isolate::Filter kFilter = isolate::sandbox_filter(isolate::Deadly::notify).value();
+  return kFilter;
+}
+
+}  // namespace
+
+TEST_CASE("ordinary calls pass, unknown ones do not exist") {
+  for (const long number :
+       {SYS_read, SYS_write, SYS_openat, SYS_mmap, SYS_futex, SYS_exit_group, SYS_getrandom}) {
+    CHECK(verdict(filter(), number) == SECCOMP_RET_ALLOW);
+  }
+  for (const long number :
+       {500, 1000, 1023, SYS_io_uring_setup, SYS_io_uring_enter, SYS_io_uring_register}) {
+    INFO(number);
+    CHECK(verdict(filter(), number) == kEnosys);
+  }
+}
+
+TEST_CASE("what builds or leaves namespaces is refused") {
+  for (const long number :
+       {SYS_mount, SYS_umount2, SYS_pivot_root, SYS_chroot, SYS_unshare, SYS_setns, SYS_fsopen,
+        SYS_open_tree, SYS_move_mount, SYS_mount_setattr, SYS_ptrace, SYS_process_vm_readv, SYS_bpf,
+        SYS_keyctl, SYS_userfaultfd, SYS_perf_event_open, SYS_name_to_handle_at}) {
+    INFO(isolate::syscall_name(static_cast<int>(number)));
+    CHECK(verdict(filter(), number) == kEperm);
+  }
+  CHECK(verdict(filter(), SYS_clone3) == kEnosys);
+}
+
+TEST_CASE("clone is refused with any namespace flag and allowed with none") {
+  CHECK(verdict(filter(), SYS_clone,
+                {CLONE_VM | CLONE_FS | CLONE_FILES | CLONE_SIGHAND | CLONE_THREAD}) ==
+        SECCOMP_RET_ALLOW);
+  CHECK(verdict(filter(), SYS_clone, {17 /* SIGCHLD */}) == SECCOMP_RET_ALLOW);
+  for (const std::uint64_t flag : {CLONE_NEWNS, CLONE_NEWCGROUP, CLONE_NEWUTS, CLONE_NEWIPC,
+                                   CLONE_NEWUSER, CLONE_NEWPID, CLONE_NEWNET}) {
+    INFO(flag);
+    CHECK(verdict(filter(), SYS_clone, {flag | 17}) == kEperm);
+  }
+}
+
+TEST_CASE("calls that only an attacker makes are told to the agent") {
+  for (const long number :
+       {SYS_kexec_load, SYS_init_module, SYS_reboot, SYS_open_by_handle_at, SYS_swapon}) {
+    CHECK(verdict(filter(), number) == SECCOMP_RET_USER_NOTIF);
+  }
+  const auto without_notify = isolate::sandbox_filter(isolate::Deadly::kill).value();
+  CHECK(verdict(without_notify, SYS_reboot) == SECCOMP_RET_KILL_PROCESS);
+}
+
+TEST_CASE("another ABI's calls are death") {
+  CHECK(verdict(filter(), 20, {}, AUDIT_ARCH_I386) == SECCOMP_RET_KILL_PROCESS);
+  CHECK(verdict(filter(), 0x40000000 | 39, {}) == SECCOMP_RET_KILL_PROCESS);
+}
+
+TEST_CASE("only local and internet sockets can be made, and netlink's routing family") {
+  for (const std::uint64_t family : {AF_UNIX, AF_INET, AF_INET6}) {
+    CHECK(verdict(filter(), SYS_socket, {family, SOCK_STREAM, 0}) == SECCOMP_RET_ALLOW);
+  }
+  CHECK(verdict(filter(), SYS_socket, {AF_NETLINK, SOCK_RAW, 0}) == SECCOMP_RET_ALLOW);
+  CHECK(verdict(filter(), SYS_socket, {AF_NETLINK, SOCK_RAW, 12}) == kEnosys);  // netfilter
+  for (const std::uint64_t family :
+       {AF_PACKET, AF_ALG, AF_VSOCK, AF_KEY, AF_RDS, AF_TIPC, AF_CAN, AF_XDP}) {
+    INFO(family);
+    CHECK(verdict(filter(), SYS_socket, {family, SOCK_RAW, 0}) ==
+          (SECCOMP_RET_ERRNO | EAFNOSUPPORT));
+  }
+  CHECK(verdict(filter(), SYS_socketpair, {AF_UNIX, SOCK_STREAM, 0}) == SECCOMP_RET_ALLOW);
+  CHECK(verdict(filter(), SYS_socketpair, {AF_TIPC, SOCK_STREAM, 0}) == kEnosys);
+}
+
+TEST_CASE("input cannot be pushed into a terminal, whatever stands in the register's upper half") {
+  for (const std::uint64_t request :
+       {0x5412ULL, 0x541cULL, 0x1'0000'5412ULL, 0xffffffff'0000541cULL}) {
+    CHECK(verdict(filter(), SYS_ioctl, {1, request, 0}) == kEperm);
+  }
+  for (const std::uint64_t request : {0x5401ULL, 0x5413ULL, 0x541bULL, 0x5421ULL}) {
+    CHECK(verdict(filter(), SYS_ioctl, {1, request, 0}) == SECCOMP_RET_ALLOW);
+  }
+}
+
+TEST_CASE("prctl and personality pass only with operations that are listed") {
+  CHECK(verdict(filter(), SYS_prctl, {PR_SET_NAME}) == SECCOMP_RET_ALLOW);
+  CHECK(verdict(filter(), SYS_prctl, {PR_SET_SECUREBITS}) == kEnosys);
+  CHECK(verdict(filter(), SYS_prctl, {PR_SET_MM}) == kEnosys);
+  CHECK(verdict(filter(), SYS_personality, {0xffffffff}) == SECCOMP_RET_ALLOW);
+  CHECK(verdict(filter(), SYS_personality, {0x0400000}) == kEnosys);  // READ_IMPLIES_EXEC
+}
+
+TEST_CASE("filters fit a plan, and are short enough to load fast") {
+  CHECK(filter().size() < 1000);
+  CHECK(isolate::zygote_filter().value().size() < 200);
+}
