@@ -1,0 +1,202 @@
+#include "cmd/unpack_confine.h"
+
+#include <grp.h>
+#include <sched.h>
+#include <seccomp.h>
+#include <signal.h>
+#include <sys/capability.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <memory>
+#include <string>
+
+namespace cmd {
+namespace {
+
+using base::Error;
+using base::fail;
+using base::fail_because;
+using base::fail_errno;
+using base::Status;
+
+constexpr bool kSanitized =
+#ifdef __SANITIZE_ADDRESS__
+    true;
+#else
+    false;
+#endif
+
+// Lowered only: raising a hard limit takes CAP_SYS_RESOURCE, which root may lack.
+Status lower(__rlimit_resource_t resource, const char* name, rlim_t soft, rlim_t hard) {
+  rlimit current{};
+  if (::getrlimit(resource, &current) != 0) {
+    return fail_errno("getrlimit", name);
+  }
+  const rlimit wanted{.rlim_cur = std::min(soft, current.rlim_max),
+                      .rlim_max = std::min(hard, current.rlim_max)};
+  if (::setrlimit(resource, &wanted) != 0) {
+    return fail_errno("setrlimit", name);
+  }
+  return {};
+}
+
+Status limit_resources(const Confinement& how) {
+  // A write beyond RLIMIT_FSIZE is to fail with EFBIG, which is told; its signal would kill.
+  ::signal(SIGXFSZ, SIG_IGN);
+  // SIGXCPU comes at the soft limit; at the hard one SIGKILL, which would not say why.
+  BROOD_CHECK(lower(RLIMIT_CPU, "RLIMIT_CPU", how.cpu_seconds, how.cpu_seconds + 5));
+  BROOD_CHECK(lower(RLIMIT_FSIZE, "RLIMIT_FSIZE", how.file_bytes, how.file_bytes));
+  BROOD_CHECK(lower(RLIMIT_NOFILE, "RLIMIT_NOFILE", 16, 16));
+  BROOD_CHECK(lower(RLIMIT_NPROC, "RLIMIT_NPROC", 0, 0));
+  BROOD_CHECK(lower(RLIMIT_CORE, "RLIMIT_CORE", 0, 0));
+  if (!kSanitized) {  // its shadow memory alone is terabytes of address space
+    // zstd's largest window by default is 128 MiB; libarchive's libraries map some 60.
+    constexpr rlim_t kAddressSpace = 512UL << 20;
+    BROOD_CHECK(lower(RLIMIT_AS, "RLIMIT_AS", kAddressSpace, kAddressSpace));
+  }
+  return {};
+}
+
+Status leave_namespaces() {
+  if (::unshare(CLONE_NEWNS | CLONE_NEWNET | CLONE_NEWIPC | CLONE_NEWUTS) != 0) {
+    return fail_errno("unshare", "mount, net, ipc, uts");
+  }
+  if (::unshare(CLONE_NEWCGROUP) != 0 && errno != EINVAL) {  // EINVAL: a kernel without it
+    return fail_errno("unshare", "cgroup");
+  }
+  return {};
+}
+
+Status enter_root(int root_fd) {
+  if (::fchdir(root_fd) != 0) {
+    return fail_errno("fchdir", "the directory to unpack into");
+  }
+  if (::chroot(".") != 0) {
+    return fail_errno("chroot", "the directory to unpack into");
+  }
+  return {};
+}
+
+Status empty_bounding_set() {
+  for (cap_value_t cap = 0; CAP_IS_SUPPORTED(cap); ++cap) {
+    if (::cap_drop_bound(cap) != 0) {
+      return fail_errno("drop from the bounding set", std::to_string(cap));
+    }
+  }
+  return {};
+}
+
+Status become(uid_t uid, gid_t gid) {
+  if (::setgroups(0, nullptr) != 0) {
+    return fail_errno("setgroups");
+  }
+  if (::setresgid(gid, gid, gid) != 0) {
+    return fail_errno("setresgid", std::to_string(gid));
+  }
+  if (::setresuid(uid, uid, uid) != 0) {
+    return fail_errno("setresuid", std::to_string(uid));
+  }
+  return {};
+}
+
+using Capabilities = std::unique_ptr<_cap_struct, decltype([](cap_t caps) { ::cap_free(caps); })>;
+
+Status drop_capabilities() {
+  const Capabilities none(::cap_init());
+  if (!none || ::cap_set_proc(none.get()) != 0) {
+    return fail_errno("cap_set_proc");
+  }
+  if (::cap_reset_ambient() != 0) {
+    return fail_errno("cap_reset_ambient");
+  }
+  const Capabilities left(::cap_get_proc());
+  if (!left || ::cap_compare(left.get(), none.get()) != 0 || ::setresuid(0, 0, 0) == 0) {
+    return fail_because("privileges are left after all were dropped");
+  }
+  return {};
+}
+
+Status seal() {
+  if (::prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0) {
+    return fail_errno("prctl", "PR_SET_NO_NEW_PRIVS");
+  }
+  if (::prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) != 0) {
+    return fail_errno("prctl", "PR_SET_DUMPABLE");
+  }
+  // Here and no sooner: the kernel forgets it when the uid changes.
+  if (::prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0) != 0) {
+    return fail_errno("prctl", "PR_SET_PDEATHSIG");
+  }
+  return {};
+}
+
+// Files are made with openat2 only: libc opens by openat, so a library that looks for a plug-in, a
+// locale or a time zone (which the archive may just have put at that place) is killed.
+constexpr const char* kAllowed[] = {
+    "openat2",      "mkdirat",        "symlinkat",      "linkat",        "read",
+    "write",        "close",          "fstat",          "newfstatat",    "lseek",
+    "brk",          "munmap",         "mremap",         "madvise",       "futex",
+    "rt_sigreturn", "rt_sigprocmask", "rt_sigaction",   "clock_gettime", "getrandom",
+    "exit",         "exit_group",     "restart_syscall"};
+
+constexpr const char* kAllowedWhenSanitized[] = {"sigaltstack", "gettid", "getpid", "sched_yield"};
+
+using Filter = std::unique_ptr<void, decltype([](scmp_filter_ctx ctx) { ::seccomp_release(ctx); })>;
+
+int allow(scmp_filter_ctx filter, const char* name) {
+  return ::seccomp_rule_add(filter, SCMP_ACT_ALLOW, ::seccomp_syscall_resolve_name(name), 0);
+}
+
+// Memory may be had, but none that can be executed.
+int allow_without_exec(scmp_filter_ctx filter, const char* name) {
+  return ::seccomp_rule_add(filter, SCMP_ACT_ALLOW, ::seccomp_syscall_resolve_name(name), 1,
+                            SCMP_A2(SCMP_CMP_MASKED_EQ, PROT_EXEC, 0));
+}
+
+int fill(scmp_filter_ctx filter) {
+  int error = ::seccomp_attr_set(filter, SCMP_FLTATR_ACT_BADARCH, SCMP_ACT_KILL_PROCESS);
+  for (const char* name : kAllowed) {
+    error = error != 0 ? error : allow(filter, name);
+  }
+  if (kSanitized) {
+    for (const char* name : kAllowedWhenSanitized) {
+      error = error != 0 ? error : allow(filter, name);
+    }
+  }
+  error = error != 0 ? error : allow_without_exec(filter, "mmap");
+  return error != 0 ? error : allow_without_exec(filter, "mprotect");
+}
+
+Status filter_calls() {
+  const Filter filter(::seccomp_init(SCMP_ACT_KILL_PROCESS));
+  if (!filter) {
+    return fail_because("seccomp_init failed");
+  }
+  if (const int error = fill(filter.get()); error != 0) {
+    return fail(Error("build the seccomp filter", -error));
+  }
+  if (const int error = ::seccomp_load(filter.get()); error != 0) {
+    return fail(Error("load the seccomp filter", -error));
+  }
+  return {};
+}
+
+}  // namespace
+
+Status confine(const Confinement& how) {
+  BROOD_CHECK(limit_resources(how));
+  BROOD_CHECK(leave_namespaces());
+  BROOD_CHECK(enter_root(how.root_fd));
+  BROOD_CHECK(empty_bounding_set());
+  BROOD_CHECK(become(how.uid, how.gid));
+  BROOD_CHECK(drop_capabilities());
+  BROOD_CHECK(seal());
+  return filter_calls();
+}
+
+}  // namespace cmd
