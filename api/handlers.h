@@ -1,0 +1,56 @@
+// What a route asks of the service, without the socket: the calls that answer at once, and the
+// reading of a log piece by piece.
+#pragma once
+
+#include <string>
+#include <string_view>
+
+#include "agent/service.h"
+#include "api/reply.h"
+#include "api/router.h"
+
+namespace api {
+
+// What the body of a request may be.
+enum class BodyUse {
+  none,      // a body is refused
+  document,  // JSON
+  payload,   // an invocation's
+  archive,   // streamed into agent::Upload
+};
+BodyUse body_use(Endpoint endpoint);
+
+// Whether `content_type` (empty: none was given) fits. application/x-www-form-urlencoded is what
+// `curl -d` says when it is told nothing, so it counts as nothing.
+bool accepts(BodyUse use, std::string_view content_type);
+agent::ContentKind payload_kind(std::string_view content_type);
+
+// The endpoints that answer from the service's memory: all but upload_code, deploy, remove, invoke
+// and logs.
+Reply answer(const Route& route, const agent::Service& service);
+
+// The answers to what completes later.
+Reply uploaded_reply(tl::expected<std::string, agent::Failure>&& digest);
+Reply deployed_reply(const tl::expected<agent::Deployed, agent::Failure>& deployed);
+Reply removed_reply(const tl::expected<agent::Function, agent::Failure>& removed);
+
+// Reads a function's log from where a query begins, as application/x-ndjson.
+class LogReader {
+ public:
+  LogReader(const agent::Service& service, std::string name, LogQuery query);
+
+  // The lines that the query asks for.
+  tl::expected<std::string, agent::Failure> first();
+  // The lines that came since; empty when there are none, or the function is gone.
+  std::string next();
+
+ private:
+  std::string print(const std::vector<agent::LogLine>& lines);
+
+  const agent::Service& service_;
+  std::string name_;
+  LogQuery query_;
+  std::uint64_t last_ = 0;  // the last line that was given
+};
+
+}  // namespace api

@@ -1,0 +1,418 @@
+#include "api/json.h"
+
+#include <array>
+#include <cmath>
+#include <cstdio>
+#include <ctime>
+#include <nlohmann/json.hpp>
+#include <set>
+#include <utility>
+
+#include "api/router.h"
+#include "base/units.h"
+
+namespace api {
+namespace {
+
+using Json = nlohmann::ordered_json;
+using base::Result;
+using base::Status;
+
+constexpr std::size_t kMaxDepth = 8;
+
+// Thrown out of nlohmann's parser by the callback below, the one way to stop it early; caught in
+// `parse_document`, never seen outside.
+struct Unacceptable {
+  std::string why;
+};
+
+// Watches a document while it is parsed: refuses nesting before it costs anything, and keys given
+// twice, of which every parser keeps another one.
+class Watch {
+ public:
+  bool operator()(int depth, Json::parse_event_t event, Json& value) {
+    using Event = Json::parse_event_t;
+    if (event == Event::object_start || event == Event::array_start) {
+      if (static_cast<std::size_t>(depth) >= kMaxDepth) {
+        throw Unacceptable{"the document is nested deeper than " + std::to_string(kMaxDepth)};
+      }
+      keys_.emplace_back();
+    } else if (event == Event::object_end || event == Event::array_end) {
+      keys_.pop_back();
+    } else if (event == Event::key) {
+      auto key = value.get<std::string>();
+      if (!keys_.back().insert(key).second) {
+        throw Unacceptable{"'" + key + "' is given twice"};
+      }
+    }
+    return true;
+  }
+
+ private:
+  std::vector<std::set<std::string>> keys_;
+};
+
+Result<Json> parse_document(std::string_view text) {
+  Watch watch;
+  try {
+    Json document = Json::parse(text.begin(), text.end(),
+                                [&watch](int depth, Json::parse_event_t event, Json& value) {
+                                  return watch(depth, event, value);
+                                });
+    if (!document.is_object()) {
+      return base::fail_because("the body is not a JSON object");
+    }
+    return document;
+  } catch (const Unacceptable& refused) {
+    return base::fail_because(refused.why);
+  } catch (const Json::exception& error) {
+    return base::fail_because(std::string("the body is not JSON: ") + error.what());
+  }
+}
+
+tl::unexpected<base::Error> wrong(std::string_view wanted) {
+  return base::fail_because("must be " + std::string(wanted));
+}
+
+Status take_text(const Json& value, std::string& text) {
+  if (!value.is_string()) {
+    return wrong("a string");
+  }
+  text = value.get<std::string>();
+  return {};
+}
+
+template <typename Number>
+Status take_count(const Json& value, Number& number) {
+  if (!value.is_number_unsigned() ||
+      value.get<std::uint64_t>() > std::numeric_limits<Number>::max()) {
+    return wrong("a whole number, not negative");
+  }
+  number = value.get<Number>();
+  return {};
+}
+
+Status take_flag(const Json& value, bool& flag) {
+  if (!value.is_boolean()) {
+    return wrong("true or false");
+  }
+  flag = value.get<bool>();
+  return {};
+}
+
+Status take_bytes(const Json& value, std::uint64_t& bytes) {
+  if (value.is_string()) {
+    BROOD_TRY(bytes, base::parse_bytes(value.get_ref<const std::string&>()));
+    return {};
+  }
+  return take_count(value, bytes);
+}
+
+Status take_cpu(const Json& value, std::uint32_t& milli_cpu) {
+  if (value.is_string()) {
+    BROOD_TRY(milli_cpu, base::parse_cpu(value.get_ref<const std::string&>()));
+    return {};
+  }
+  const double cpus = value.is_number() ? value.get<double>() : -1;
+  if (!(cpus >= 0.001 && cpus <= 1024)) {
+    return wrong("a number of CPUs from 0.001 to 1024");
+  }
+  milli_cpu = static_cast<std::uint32_t>(std::lround(cpus * 1000));
+  return {};
+}
+
+Status take_duration(const Json& value, std::chrono::milliseconds& span) {
+  if (value.is_string()) {
+    BROOD_TRY(span, base::parse_duration(value.get_ref<const std::string&>()));
+    return {};
+  }
+  const double seconds = value.is_number() ? value.get<double>() : -1;
+  if (!(seconds >= 0 && seconds <= 86'400)) {
+    return wrong("a number of seconds from 0 to 86400");
+  }
+  span = std::chrono::milliseconds(std::llround(seconds * 1000));
+  return {};
+}
+
+Status take_environment(const Json& value, std::map<std::string, std::string>& environment) {
+  if (!value.is_object()) {
+    return wrong("an object of strings");
+  }
+  for (const auto& [key, text] : value.items()) {
+    if (!text.is_string()) {
+      return wrong("an object of strings, and '" + key + "' is none");
+    }
+    environment[key] = text.get<std::string>();
+  }
+  return {};
+}
+
+Status take_code(const Json& value, std::string& digest) {
+  digest = value.is_string() ? digest_of(value.get_ref<const std::string&>()) : "";
+  if (digest.empty()) {
+    return wrong("sha256: and 64 lower-case hexadecimal characters, as POST /code answers them");
+  }
+  return {};
+}
+
+using Request = agent::DeployRequest;
+struct Field {
+  std::string_view name;
+  Status (*take)(const Json& value, Request& request);
+};
+
+constexpr std::array<Field, 13> kFields{{
+    {"code", [](const Json& v, Request& r) { return take_code(v, r.code_digest); }},
+    {"runtime", [](const Json& v, Request& r) { return take_text(v, r.settings.runtime); }},
+    {"handler", [](const Json& v, Request& r) { return take_text(v, r.settings.handler); }},
+    {"memory", [](const Json& v, Request& r) { return take_bytes(v, r.settings.memory_bytes); }},
+    {"cpu", [](const Json& v, Request& r) { return take_cpu(v, r.settings.milli_cpu); }},
+    {"timeout", [](const Json& v, Request& r) { return take_duration(v, r.settings.timeout); }},
+    {"pids", [](const Json& v, Request& r) { return take_count(v, r.settings.pids); }},
+    {"environment",
+     [](const Json& v, Request& r) { return take_environment(v, r.settings.environment); }},
+    {"concurrency",
+     [](const Json& v, Request& r) { return take_count(v, r.settings.concurrency); }},
+    {"queue", [](const Json& v, Request& r) { return take_count(v, r.settings.queue); }},
+    {"reuse", [](const Json& v, Request& r) { return take_flag(v, r.settings.reuse); }},
+    {"idle", [](const Json& v, Request& r) { return take_duration(v, r.settings.idle); }},
+    {"network", [](const Json& v, Request& r) { return take_text(v, r.settings.network); }},
+}};
+
+Status take_field(const std::string& name, const Json& value, Request& request) {
+  for (const Field& field : kFields) {
+    if (field.name != name) {
+      continue;
+    }
+    if (auto taken = field.take(value, request); !taken) {
+      return base::fail(std::move(taken.error()).within("'" + name + "'"));
+    }
+    return {};
+  }
+  return base::fail_because("there is no field '" + name + "'");
+}
+
+std::string print(const Json& document) {
+  return document.dump(-1, ' ', false, Json::error_handler_t::replace);
+}
+
+std::string digest_text(std::string_view digest) {
+  return "sha256:" + std::string(digest);
+}
+
+double seconds(std::chrono::milliseconds span) {
+  return static_cast<double>(span.count()) / 1000;
+}
+
+Json settings_of(const agent::FunctionSettings& settings) {
+  return {
+      {"runtime", settings.runtime},
+      {"handler", settings.handler},
+      {"memory", settings.memory_bytes},
+      {"cpu", settings.milli_cpu / 1000.0},
+      {"timeout", seconds(settings.timeout)},
+      {"pids", settings.pids},
+      {"environment", Json(settings.environment)},
+      {"concurrency", settings.concurrency},
+      {"queue", settings.queue},
+      {"reuse", settings.reuse},
+      {"idle", seconds(settings.idle)},
+      {"network", settings.network},
+  };
+}
+
+Json document_of(const agent::Function& function) {
+  return {
+      {"name", function.name},
+      {"version", function.version},
+      {"code", digest_text(function.code_digest)},
+      {"deployed_at", format_time(function.deployed_at_ms)},
+      {"settings", settings_of(function.settings)},
+  };
+}
+
+Json document_of(const agent::FunctionStatus& status) {
+  Json document = document_of(status.function);
+  document["instances"] = status.instances;
+  document["running"] = status.running;
+  document["queued"] = status.queued;
+  document["invocations"] = status.invocations;
+  document["endings"] = Json(status.endings);
+  document["limits_not_enforced"] = status.limits_not_enforced;
+  return document;
+}
+
+Json document_of(const agent::SandboxStatus& status) {
+  return {
+      {"id", status.id},
+      {"runtime", status.runtime},
+      {"function", status.function},
+      {"state", status.state},
+      {"pid", status.pid},
+      {"host_uid", status.host_uid},
+      {"age_ms", status.age_ms},
+      {"memory_bytes", status.memory_bytes},
+      {"cpu_us", status.cpu_us},
+  };
+}
+
+Json document_of(const agent::RuntimeStatus& status) {
+  return {
+      {"name", status.name},
+      {"image_digest", status.image_digest},
+      {"state", status.state},
+      {"problem", status.problem},
+      {"zygote_pid", status.zygote_pid},
+      {"pool_ready", status.pool_ready},
+      {"pool_min", status.pool_min},
+      {"pool_max", status.pool_max},
+      {"zygote_restarts", status.zygote_restarts},
+  };
+}
+
+template <typename T>
+Json list_of(const std::vector<T>& values) {
+  Json list = Json::array();
+  for (const T& value : values) {
+    list.push_back(document_of(value));
+  }
+  return list;
+}
+
+void add_text(Json& document, const char* key, const std::string& text) {
+  if (!text.empty()) {
+    document[key] = text;
+  }
+}
+
+void add_outcome(Json& document, const agent::Outcome& outcome) {
+  document["ending"] = agent::ending_name(outcome.ending);
+  add_text(document, "type", outcome.error_type);
+  add_text(document, "trace", outcome.trace);
+  add_text(document, "limit", outcome.limit);
+  if (outcome.signal != 0) {
+    document["signal"] = outcome.signal;
+  }
+  add_text(document, "syscall", outcome.syscall);
+  add_text(document, "invocation", outcome.invocation_id);
+}
+
+}  // namespace
+
+Result<agent::DeployRequest> parse_deploy(std::string name, std::string_view body) {
+  BROOD_TRY(const Json document, parse_document(body));
+  agent::DeployRequest request;
+  request.name = std::move(name);
+  for (const auto& [key, value] : document.items()) {
+    BROOD_CHECK(take_field(key, value, request));
+  }
+  if (request.code_digest.empty()) {
+    return base::fail_because("'code' is missing: upload it with POST /code");
+  }
+  if (std::string problem = agent::validate(request.settings); !problem.empty()) {
+    return base::fail_because(std::move(problem));
+  }
+  return request;
+}
+
+std::string error_json(const ErrorBody& error) {
+  Json document{{"code", error.code}, {"message", error.message}};
+  if (error.outcome != nullptr) {
+    add_outcome(document, *error.outcome);
+  }
+  return print({{"error", std::move(document)}});
+}
+
+const std::vector<std::string_view>& error_codes() {
+  static const std::vector<std::string_view> codes = [] {
+    std::vector<std::string_view> all{"bad_request",
+                                      "not_found",
+                                      "method_not_allowed",
+                                      "request_timeout",
+                                      "conflict",
+                                      "archive_refused",
+                                      "unsupported_media_type",
+                                      "expectation_failed",
+                                      "headers_too_large",
+                                      "not_implemented",
+                                      "unavailable",
+                                      "unsupported_version",
+                                      "http_version",
+                                      "invalid_argument"};
+    for (std::size_t i = 1; i < agent::kEndingCount; ++i) {
+      all.push_back(agent::ending_name(static_cast<agent::Ending>(i)));
+    }
+    return all;
+  }();
+  return codes;
+}
+
+std::string version_json() {
+  return print({{"version", BROOD_VERSION}, {"api", 1}});
+}
+
+std::string status_json(const agent::AgentStatus& status) {
+  return print({
+      {"version", status.version},
+      {"pid", status.pid},
+      {"uptime_ms", status.uptime_ms},
+      {"limits", status.limits},
+      {"limits_not_enforced", status.limits_not_enforced},
+      {"draining", status.draining},
+      {"runtimes", list_of(status.runtimes)},
+      {"functions", status.functions},
+      {"invocations", status.invocations},
+  });
+}
+
+std::string code_json(std::string_view digest) {
+  return print({{"digest", digest_text(digest)}});
+}
+
+std::string deployed_json(const agent::Deployed& deployed) {
+  return print({{"function", document_of(deployed.function)},
+                {"created", deployed.created},
+                {"warnings", deployed.warnings}});
+}
+
+std::string function_json(const agent::Function& function) {
+  return print(document_of(function));
+}
+
+std::string function_status_json(const agent::FunctionStatus& status) {
+  return print(document_of(status));
+}
+
+std::string functions_json(const std::vector<agent::FunctionStatus>& functions) {
+  return print({{"functions", list_of(functions)}});
+}
+
+std::string sandboxes_json(const std::vector<agent::SandboxStatus>& sandboxes) {
+  return print({{"sandboxes", list_of(sandboxes)}});
+}
+
+std::string runtimes_json(const std::vector<agent::RuntimeStatus>& runtimes) {
+  return print({{"runtimes", list_of(runtimes)}});
+}
+
+std::string log_line_json(const agent::LogLine& line) {
+  Json document{{"sequence", line.sequence}, {"time", format_time(line.time_ms)}};
+  add_text(document, "invocation", line.invocation_id);
+  document["text"] = line.text;
+  if (line.cut) {
+    document["cut"] = true;
+  }
+  return print(document) + "\n";
+}
+
+std::string format_time(std::int64_t unix_ms) {
+  const std::time_t whole = static_cast<std::time_t>(unix_ms / 1000);
+  std::tm parts{};
+  ::gmtime_r(&whole, &parts);
+  char text[40];
+  const std::size_t size = std::strftime(text, sizeof text, "%Y-%m-%dT%H:%M:%S", &parts);
+  std::snprintf(text + size, sizeof text - size, ".%03dZ", static_cast<int>(unix_ms % 1000));
+  return text;
+}
+
+}  // namespace api

@@ -1,0 +1,49 @@
+// The API's documents: values to JSON and back, as docs/openapi.yaml describes them. Pure. What is
+// parsed here is hostile; tests/fuzz runs `parse_deploy` on arbitrary bytes. What is printed may
+// hold bytes of a sandbox: text that is not UTF-8 is printed with U+FFFD in the place of bad bytes.
+#pragma once
+
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "agent/service.h"
+#include "agent/types.h"
+#include "base/error.h"
+
+namespace api {
+
+// The version that `Brood-Api-Version` carries.
+constexpr std::string_view kApiVersion = "1";
+
+// What PUT /functions/{name} says. Sizes and times may be numbers (bytes, CPUs, seconds) or text
+// ("128MiB", "500m", "5s"). Refuses, naming it: a field that is unknown, given twice or of the
+// wrong type, a missing `code`, nesting deeper than 8, and settings that break agent::validate.
+base::Result<agent::DeployRequest> parse_deploy(std::string name, std::string_view body);
+
+// An error's document. `code` is a word of `error_codes`.
+struct ErrorBody {
+  std::string_view code;
+  std::string_view message;
+  const agent::Outcome* outcome = nullptr;  // an invocation's; adds what it knows
+};
+std::string error_json(const ErrorBody& error);
+// Every code that an answer's error may carry: the endings, and the words of refusals.
+const std::vector<std::string_view>& error_codes();
+
+std::string version_json();
+std::string status_json(const agent::AgentStatus& status);
+std::string code_json(std::string_view digest);
+std::string deployed_json(const agent::Deployed& deployed);
+std::string function_json(const agent::Function& function);
+std::string function_status_json(const agent::FunctionStatus& status);
+std::string functions_json(const std::vector<agent::FunctionStatus>& functions);
+std::string sandboxes_json(const std::vector<agent::SandboxStatus>& sandboxes);
+std::string runtimes_json(const std::vector<agent::RuntimeStatus>& runtimes);
+// One line of application/x-ndjson, its newline included.
+std::string log_line_json(const agent::LogLine& line);
+
+// "2024-05-01T12:00:00.250Z"
+std::string format_time(std::int64_t unix_ms);
+
+}  // namespace api
