@@ -227,7 +227,8 @@ Result<UnpackVerdict> parse_verdict(std::string_view text, base::ProcessEnd end)
     return verdict;
   }
   if (end.status == kUnpackUnable && !verdict.refusal.empty()) {
-    return fail_because("unpack: " + verdict.refusal);
+    return fail_because("unpack: " + verdict.refusal +
+                        (verdict.entry.empty() ? "" : " ('" + verdict.entry + "')"));
   }
   return fail_because("the unpacker's verdict does not fit its exit status " +
                       std::to_string(end.status));
