@@ -2,7 +2,6 @@
 
 #include <poll.h>
 #include <sys/socket.h>
-#include <time.h>
 
 #include <algorithm>
 #include <array>
@@ -18,18 +17,13 @@
 #include <string>
 #include <utility>
 
+#include "agent/clock.h"
 #include "api/handlers.h"
 #include "api/json.h"
 #include "api/reply.h"
 #include "api/router.h"
 
 namespace api {
-
-std::int64_t now_ns() {
-  timespec now{};
-  ::clock_gettime(CLOCK_MONOTONIC, &now);
-  return now.tv_sec * 1'000'000'000LL + now.tv_nsec;
-}
 
 namespace {
 
@@ -266,6 +260,7 @@ class HttpConnection final : public Connection,
 
   boost::beast::flat_buffer in_{kInputLimit};
   std::optional<Parser> parser_;
+  std::size_t head_size_ = 0;
   Route route_;
   std::int64_t received_ns_ = 0;
   std::string content_type_;
@@ -300,7 +295,7 @@ void HttpConnection::start() {
 
 void HttpConnection::become_idle() {
   phase_ = Phase::idle;
-  idle_since_ = now_ns();
+  idle_since_ = agent::monotonic_ns();
   deadline_ = idle_since_ + ns_of(host_.options.idle_timeout);
 }
 
@@ -378,7 +373,8 @@ void HttpConnection::parse_head() {
       return read_more();
     }
     phase_ = Phase::head;
-    deadline_ = now_ns() + ns_of(host_.options.head_timeout);
+    deadline_ = agent::monotonic_ns() + ns_of(host_.options.head_timeout);
+    head_size_ = 0;
     parser_.emplace();
     parser_->header_limit(kHeadLimit);
     parser_->body_limit(boost::none);
@@ -386,7 +382,13 @@ void HttpConnection::parse_head() {
   }
   while (!parser_->is_header_done()) {
     error_code error;
-    in_.consume(parser_->put(in_.cdata(), error));
+    const std::size_t taken = parser_->put(in_.cdata(), error);
+    in_.consume(taken);
+    head_size_ += taken;
+    // Beast holds each call to the limit, not the head: line by line, it would take any number.
+    if (head_size_ > kHeadLimit) {
+      error = http::error::header_limit;
+    }
     if (error == http::error::need_more) {
       return read_more();
     }
@@ -399,7 +401,7 @@ void HttpConnection::parse_head() {
 }
 
 void HttpConnection::on_head() {
-  received_ns_ = now_ns();
+  received_ns_ = agent::monotonic_ns();
   last_request_ = last_request_ || !parser_->keep_alive();
   const Head head = read_head(*parser_);
   if (const auto refused = check_head(*parser_, head)) {
@@ -495,8 +497,12 @@ void HttpConnection::read_sized_body() {
 void HttpConnection::read_chunked_body() {
   while (!parser_->is_done()) {
     error_code error;
-    in_.consume(parser_->put(in_.cdata(), error));
-    if (error == http::error::need_more && in_.size() < in_.max_size()) {
+    // Beast asks for more only where it has begun on something; having none is not an error to it.
+    if (in_.size() > 0) {
+      in_.consume(parser_->put(in_.cdata(), error));
+    }
+    const bool needs_more = error == http::error::need_more || (!error && in_.size() == 0);
+    if (needs_more && !parser_->is_done() && in_.size() < in_.max_size()) {
       extend_body_deadline();
       return read_more();
     }
@@ -641,7 +647,7 @@ void HttpConnection::respond(Reply&& reply) {
     return;
   }
   phase_ = Phase::replying;
-  deadline_ = now_ns() + ns_of(host_.options.body_timeout);
+  deadline_ = agent::monotonic_ns() + ns_of(host_.options.body_timeout);
   out_head_.clear();
   append_head(reply, Framing::length, last_request_ ? Persistence::close : Persistence::keep,
               out_head_);
@@ -707,7 +713,7 @@ void HttpConnection::pump_log() {
 
 void HttpConnection::write_log(std::string bytes) {
   log_writing_ = true;
-  deadline_ = now_ns() + ns_of(host_.options.body_timeout);
+  deadline_ = agent::monotonic_ns() + ns_of(host_.options.body_timeout);
   out_body_ = std::move(bytes);
   asio::async_write(socket_, asio::buffer(out_body_),
                     [self = shared_from_this(), last = log_ends_](error_code error, std::size_t) {
@@ -768,7 +774,7 @@ void HttpConnection::linger() {
   error_code ignored;
   socket_.shutdown(asio::socket_base::shutdown_send, ignored);
   phase_ = Phase::lingering;
-  deadline_ = now_ns() + kLingerNs;
+  deadline_ = agent::monotonic_ns() + kLingerNs;
   in_.clear();
   read_more();
 }

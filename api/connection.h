@@ -12,9 +12,6 @@
 
 namespace api {
 
-// CLOCK_MONOTONIC.
-std::int64_t now_ns();
-
 class Connection {
  public:
   // What a connection is given of its server; all of it outlives the connection's being open.

@@ -15,6 +15,7 @@
 #include <utility>
 #include <vector>
 
+#include "agent/clock.h"
 #include "api/connection.h"
 #include "api/listener.h"
 #include "api/reply.h"
@@ -177,7 +178,7 @@ void Server::Core::forget(Connection& connection) {
 }
 
 void Server::Core::sweep() {
-  const std::int64_t now = now_ns();
+  const std::int64_t now = agent::monotonic_ns();
   for (const auto& connection : snapshot()) {
     connection->check_deadline(now);
   }

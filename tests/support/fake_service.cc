@@ -1,0 +1,276 @@
+#include "tests/support/fake_service.h"
+
+#include <algorithm>
+#include <boost/asio/post.hpp>
+#include <utility>
+
+#include "agent/clock.h"
+#include "base/digest.h"
+
+namespace tests {
+namespace {
+
+class FakeUpload final : public agent::Upload {
+ public:
+  FakeUpload(FakeService& service, boost::asio::io_context& loop)
+      : service_(service), loop_(loop) {}
+  ~FakeUpload() override {
+    if (!finished_) {
+      ++service_.uploads_dropped;
+    }
+  }
+  bool write(std::string_view bytes) override {
+    bytes_.append(bytes);
+    return bytes_.size() <= service_.archive_limit_;
+  }
+  void finish(std::string file_name, agent::Completion<std::string> done) override {
+    finished_ = true;
+    if (bytes_ == "bomb") {
+      boost::asio::post(loop_, [done] {
+        done(tl::unexpected<agent::Failure>(
+            agent::Failure{422, "archive_refused", "'../x' leads out of the archive"}));
+      });
+      return;
+    }
+    const std::string digest = base::sha256_hex(bytes_);
+    service_.code[digest] = std::move(bytes_);
+    service_.uploaded_names.push_back(std::move(file_name));
+    boost::asio::post(loop_, [done, digest] { done(digest); });
+  }
+
+ private:
+  FakeService& service_;
+  boost::asio::io_context& loop_;
+  std::string bytes_;
+  bool finished_ = false;
+};
+
+class FakeHandle final : public agent::InvocationHandle {
+ public:
+  explicit FakeHandle(FakeService& service) : service_(service) {}
+  void cancel() override { ++service_.cancelled; }
+
+ private:
+  FakeService& service_;
+};
+
+constexpr std::int64_t kNow = 1'700'000'000'250;
+
+void describe_ending(agent::Outcome& outcome) {
+  outcome.message = "it ended as " + std::string(agent::ending_name(outcome.ending));
+  switch (outcome.ending) {
+    case agent::Ending::handler_error:
+    case agent::Ending::init_error:
+      outcome.error_type = "ValueError";
+      outcome.trace = "Traceback (most recent call last):\nValueError: \xff\n";
+      break;
+    case agent::Ending::timeout:
+      outcome.limit = "handler";
+      break;
+    case agent::Ending::killed:
+      outcome.signal = 31;
+      outcome.syscall = "mount";
+      break;
+    default:
+      break;
+  }
+}
+
+}  // namespace
+
+FakeService::FakeService(boost::asio::io_context& loop) : loop_(loop) {
+  for (const char* name : {"echo", "hold", "logger", "plain"}) {
+    add_function(name);
+  }
+  for (std::size_t i = 1; i < agent::kEndingCount; ++i) {
+    add_function("end-" + std::string(agent::ending_name(static_cast<agent::Ending>(i))));
+  }
+  add_log_line("logger", "first");
+  add_log_line("logger", "second \x1b[31mred");
+  add_log_line("logger", "third");
+}
+
+std::unique_ptr<agent::Upload> FakeService::begin_upload() {
+  return std::make_unique<FakeUpload>(*this, loop_);
+}
+
+bool FakeService::has_code(std::string_view digest) const {
+  return code.count(std::string(digest)) != 0;
+}
+
+void FakeService::add_function(const std::string& name) {
+  agent::FunctionStatus& status = functions_[name];
+  status.function.name = name;
+  status.function.version = 1;
+  status.function.code_digest = std::string(64, 'a');
+  status.function.deployed_at_ms = kNow;
+  status.function.settings.environment = {{"KEY", "value"}};
+  status.endings = {{"ok", 2}, {"timeout", 1}};
+  status.invocations = 3;
+  status.limits_not_enforced = {"cpu"};
+}
+
+void FakeService::deploy(agent::DeployRequest request, agent::Completion<agent::Deployed> done) {
+  deployments.push_back(request);
+  if (request.settings.runtime != "python3") {
+    boost::asio::post(loop_, [done, runtime = request.settings.runtime] {
+      done(tl::unexpected<agent::Failure>(agent::Failure{
+          400, "invalid_argument", "there is no runtime '" + runtime + "'; there is python3"}));
+    });
+    return;
+  }
+  agent::Deployed deployed;
+  deployed.created = functions_.count(request.name) == 0;
+  add_function(request.name);
+  agent::Function& function = functions_[request.name].function;
+  function.code_digest = request.code_digest;
+  function.settings = request.settings;
+  deployed.function = function;
+  deployed.warnings = {"handler.py, line 3: unexpected indent"};
+  boost::asio::post(loop_, [done, deployed] { done(deployed); });
+}
+
+void FakeService::remove(std::string name, agent::Completion<agent::Function> done) {
+  const auto found = functions_.find(name);
+  if (found == functions_.end()) {
+    boost::asio::post(loop_, [done, name] {
+      done(tl::unexpected<agent::Failure>(
+          agent::Failure{404, "not_found", "there is no function '" + name + "'"}));
+    });
+    return;
+  }
+  agent::Function function = found->second.function;
+  functions_.erase(found);
+  boost::asio::post(loop_, [done, function] { done(function); });
+}
+
+std::vector<agent::FunctionStatus> FakeService::list() const {
+  std::vector<agent::FunctionStatus> all;
+  for (const auto& [name, status] : functions_) {
+    all.push_back(status);
+  }
+  return all;
+}
+
+tl::expected<agent::FunctionStatus, agent::Failure> FakeService::describe(
+    std::string_view name) const {
+  const auto found = functions_.find(std::string(name));
+  if (found == functions_.end()) {
+    return tl::unexpected<agent::Failure>(
+        agent::Failure{404, "not_found", "there is no function '" + std::string(name) + "'"});
+  }
+  return found->second;
+}
+
+agent::Outcome FakeService::outcome_of(const agent::InvocationRequest& request) const {
+  agent::Outcome outcome;
+  outcome.invocation_id = "0123456789abcdef";
+  outcome.sandbox = "sb-1";
+  outcome.cold = true;
+  outcome.stages[agent::Stage::received] = request.received_ns;
+  outcome.stages[agent::Stage::queued] = request.received_ns + 1'500;
+  outcome.stages[agent::Stage::answered] = request.received_ns + 250'040;
+  constexpr std::string_view kEnd = "end-";
+  if (request.function.rfind(kEnd, 0) == 0) {
+    outcome.ending = agent::ending_of(request.function.substr(kEnd.size())).value();
+    describe_ending(outcome);
+    return outcome;
+  }
+  outcome.ending = agent::Ending::ok;
+  if (request.function == "echo") {
+    outcome.body = request.body;
+    outcome.content_type = request.content_type;
+  } else {
+    outcome.body = "{\"function\": \"" + request.function + "\"}";
+  }
+  return outcome;
+}
+
+std::shared_ptr<agent::InvocationHandle> FakeService::invoke(
+    agent::InvocationRequest request, std::function<void(agent::Outcome&&)> done) {
+  if (functions_.count(request.function) == 0) {
+    return nullptr;
+  }
+  invocations.push_back(request);
+  if (request.function == "hold") {
+    held_.push_back(std::move(done));
+  } else {
+    boost::asio::post(loop_, [done = std::move(done), outcome = outcome_of(request)]() mutable {
+      done(std::move(outcome));
+    });
+  }
+  return std::make_shared<FakeHandle>(*this);
+}
+
+void FakeService::release_held() {
+  for (auto& done : std::exchange(held_, {})) {
+    agent::InvocationRequest request;
+    request.function = "hold";
+    request.received_ns = agent::monotonic_ns();
+    done(outcome_of(request));
+  }
+}
+
+std::vector<agent::SandboxStatus> FakeService::sandboxes() const {
+  agent::SandboxStatus pool{"sb-1", "python3", "", "pool", 4711, 100'000, 1500, 7 << 20, 12'000};
+  agent::SandboxStatus running = pool;
+  running.id = "sb-2";
+  running.function = "echo";
+  running.state = "running";
+  return {pool, running};
+}
+
+agent::AgentStatus FakeService::status() const {
+  agent::AgentStatus status;
+  status.version = BROOD_VERSION;
+  status.pid = 42;
+  status.uptime_ms = 5000;
+  status.limits = "best-effort";
+  status.limits_not_enforced = {"memory", "cpu"};
+  status.runtimes = {{"python3", "sha256:" + std::string(64, 'b'), "ready", "", 43, 4, 2, 8, 1}};
+  status.functions = functions_.size();
+  status.invocations = invocations.size();
+  return status;
+}
+
+std::string FakeService::metrics() const {
+  return "# TYPE brood_invocations_total counter\nbrood_invocations_total 3\n";
+}
+
+tl::expected<std::vector<agent::LogLine>, agent::Failure> FakeService::logs(
+    std::string_view name, std::size_t tail, std::uint64_t after_sequence) const {
+  if (functions_.count(std::string(name)) == 0) {
+    return tl::unexpected<agent::Failure>(agent::Failure{404, "not_found", "no such function"});
+  }
+  std::vector<agent::LogLine> lines;
+  if (const auto found = logs_.find(std::string(name)); found != logs_.end()) {
+    std::copy_if(found->second.begin(), found->second.end(), std::back_inserter(lines),
+                 [&](const agent::LogLine& line) { return line.sequence > after_sequence; });
+  }
+  lines.erase(lines.begin(),
+              lines.end() - static_cast<std::ptrdiff_t>(std::min(tail, lines.size())));
+  return lines;
+}
+
+std::shared_ptr<void> FakeService::follow_logs(std::string_view name, std::function<void()> more) {
+  ++followers;
+  auto follower = std::shared_ptr<std::function<void()>>(new std::function<void()>(std::move(more)),
+                                                         [this](std::function<void()>* gone) {
+                                                           --followers;
+                                                           delete gone;
+                                                         });
+  followers_[std::string(name)].push_back(follower);
+  return follower;
+}
+
+void FakeService::add_log_line(const std::string& name, const std::string& text) {
+  auto& lines = logs_[name];
+  lines.push_back({lines.size() + 1, kNow, "0123456789abcdef", text, false});
+  for (const auto& follower : followers_[name]) {
+    if (const auto more = follower.lock()) {
+      (*more)();
+    }
+  }
+}
+
+}  // namespace tests
