@@ -138,13 +138,12 @@ Status seal() {
 // Files are made with openat2 only: libc opens by openat, so a library that looks for a plug-in, a
 // locale or a time zone (which the archive may just have put at that place) is killed.
 constexpr const char* kAllowed[] = {
-    "openat2",      "mkdirat",        "symlinkat",      "linkat",        "read",
-    "write",        "close",          "fstat",          "newfstatat",    "lseek",
-    "brk",          "munmap",         "mremap",         "madvise",       "futex",
-    "rt_sigreturn", "rt_sigprocmask", "rt_sigaction",   "clock_gettime", "getrandom",
-    "exit",         "exit_group",     "restart_syscall"};
+    "openat2", "mkdirat", "symlinkat",  "linkat",        "read",      "write",
+    "close",   "fstat",   "newfstatat", "lseek",         "brk",       "munmap",
+    "mremap",  "madvise", "futex",      "clock_gettime", "getrandom", "exit_group"};
 
-constexpr const char* kAllowedWhenSanitized[] = {"sigaltstack", "gettid", "getpid", "sched_yield"};
+constexpr const char* kAllowedWhenSanitized[] = {"sigaltstack", "gettid", "getpid", "sched_yield",
+                                                 "pipe2"};
 
 using Filter = std::unique_ptr<void, decltype([](scmp_filter_ctx ctx) { ::seccomp_release(ctx); })>;
 

@@ -207,7 +207,10 @@ Result<UnpackProcess> start_unpack(const UnpackJob& job) {
   }
   BROOD_TRY(const UniqueFd null, base::open_at(AT_FDCWD, "/dev/null", O_RDWR));
   BROOD_TRY(const UniqueFd nowhere, lift(null.get(), "/dev/null"));
-  BROOD_TRY(const UniqueFd archive, lift(job.archive_fd, "archive"));
+  // Opened anew: the child's may not be writable, nor move the caller's position.
+  BROOD_TRY(const UniqueFd readable,
+            base::open_at(AT_FDCWD, "/proc/self/fd/" + std::to_string(job.archive_fd), O_RDONLY));
+  BROOD_TRY(const UniqueFd archive, lift(readable.get(), "archive"));
   BROOD_TRY(const UniqueFd directory, lift(job.directory_fd, "directory"));
   BROOD_TRY(const UniqueFd verdict, lift(write_end.get(), "verdict"));
   SpawnSetup setup;

@@ -35,9 +35,10 @@ struct UnpackProcess {
   base::UniqueFd verdict;  // non-blocking; at its end the child has left or is about to
 };
 
-// Spawns without blocking on the child's work. Needs root. The child has descriptors 0 to 4 and no
-// other, an environment of two variables, and dies with the thread that called this: call it from
-// one that lives on.
+// Spawns without blocking on the child's work. Needs root, and /proc. Processor time is limited,
+// time is not: the caller's timer drops the process. The child has descriptors 0 to 4 and no other,
+// an environment of two variables, and dies with the thread that called this: call it from one that
+// lives on.
 Result<UnpackProcess> start_unpack(const UnpackJob& job);
 
 // Reads the verdict to its end (at most 64 KiB), waits, and parses: for callers that may block.

@@ -4,6 +4,7 @@
 #include <dirent.h>
 #include <fcntl.h>
 #include <signal.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
 
@@ -13,6 +14,7 @@
 #include <set>
 
 #include "base/file.h"
+#include "rootfs/pack.h"
 #include "tests/rootfs/archive_builder.h"
 #include "tests/support/scratch.h"
 #include "tests/support/skip.h"
@@ -595,6 +597,52 @@ TEST_CASE("the unpacker refuses to run as root, or over anything but a file and 
   const auto verdict = rootfs::finish_unpack(std::move(*process));
   REQUIRE_FALSE(verdict);
   CHECK_THAT(verdict.error().message(), Contains("wants a file on descriptor 0"));
+}
+
+TEST_CASE("the unpacker cannot write to the archive, nor move its caller's place in it") {
+  Bench bench;
+  const base::UniqueFd archive(::memfd_create("archive", MFD_CLOEXEC));
+  REQUIRE(base::write_all(
+      archive.get(), ArchiveBuilder(kPax, ARCHIVE_FILTER_GZIP).zeros("z", 240 << 20).finish()));
+  const off_t place = ::lseek(archive.get(), 0, SEEK_CUR);
+  auto process = rootfs::start_unpack({.program = BROOD_UNPACK,
+                                       .archive_fd = archive.get(),
+                                       .directory_fd = bench.out_fd(),
+                                       .uid = kUid,
+                                       .gid = kUid,
+                                       .limits = {}});
+  REQUIRE(process);
+  const std::string info =
+      base::read_file("/proc/" + std::to_string(process->child.pid()) + "/fdinfo/0").value();
+  CHECK_THAT(info, Catch::Matchers::Matches("[^]*flags:\t[0-7]*0\n[^]*"));  // O_RDONLY
+  const auto verdict = rootfs::finish_unpack(std::move(*process));
+  REQUIRE(verdict);
+  CHECK(verdict->message() == "the archive is accepted");
+  CHECK(::lseek(archive.get(), 0, SEEK_CUR) == place);
+}
+
+TEST_CASE("a packed folder is accepted, whatever honest things it holds") {
+  const tests::ScratchDirectory folder;
+  const std::string deep = std::string(120, 'd') + "/" + std::string(120, 'e');
+  REQUIRE(base::make_directories(folder.path() + "/" + deep, 0700));
+  REQUIRE(base::replace_file_at(folder.fd(), deep + "/gr\u00fc\u00dfe", "hello", 0700));
+  REQUIRE(base::replace_file_at(folder.fd(), "main.py", "print(1)", 0600));
+  REQUIRE(::symlinkat(("../" + std::string(120, 'd') + "/" + std::string(120, 'e')).c_str(),
+                      folder.fd(), (std::string(120, 'd') + "/link").c_str()) == 0);
+  const base::UniqueFd tar(::memfd_create("tar", MFD_CLOEXEC));
+  const auto packed = rootfs::pack_folder(folder.path(), tar.get());
+  REQUIRE(packed);
+  Bench bench;
+  const auto verdict =
+      bench.unpack(base::read_file("/proc/self/fd/" + std::to_string(tar.get())).value());
+  REQUIRE(verdict);
+  CHECK(verdict->message() == "the archive is accepted");
+  CHECK(verdict->files == packed->files);
+  CHECK(verdict->bytes == packed->bytes);
+  CHECK(bench.text(deep + "/gr\u00fc\u00dfe") == "hello");
+  CHECK(bench.about(deep + "/gr\u00fc\u00dfe").st_mode == (S_IFREG | 0755));
+  CHECK(bench.text(std::string(120, 'd') + "/link/gr\u00fc\u00dfe") == "hello");
+  CHECK(rootfs::accept_tree(bench.out_fd()));
 }
 
 TEST_CASE("a missing unpacker is named") {
