@@ -1,0 +1,497 @@
+#include "agent/agent.h"
+
+#include <fcntl.h>
+#include <spdlog/spdlog.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+
+#include "agent/clock.h"
+#include "agent/compile_job.h"
+#include "base/digest.h"
+#include "base/file.h"
+#include "isolate/seccomp.h"
+#include "rootfs/image.h"
+
+namespace agent {
+namespace {
+
+Failure not_found(std::string_view name) {
+  return {404, "not_found", "there is no function '" + std::string(name) + "'"};
+}
+Failure invalid(std::string message) {
+  return {400, "invalid_argument", std::move(message)};
+}
+Failure conflict(std::string message) {
+  return {409, "conflict", std::move(message)};
+}
+Failure internal(const base::Error& error) {
+  return {500, "internal", error.message()};
+}
+
+std::string environment_block(const FunctionSettings& settings) {
+  std::string block;
+  for (const auto& [key, value] : settings.environment) {
+    block += key + "=" + value + '\0';
+  }
+  return block;
+}
+
+// A name for this agent's kernel objects that is the same after a restart on the same state
+// directory.
+std::string instance_name(const std::string& state_dir) {
+  return base::sha256_hex(state_dir).substr(0, 12);
+}
+
+}  // namespace
+
+// --- starting ------------------------------------------------------------------------------------
+
+base::Result<std::unique_ptr<Agent>> Agent::start(boost::asio::io_context& loop,
+                                                  const AgentConfig& config) {
+  std::unique_ptr<Agent> agent(new Agent(loop, config));
+  BROOD_CHECK(agent->take_state_dir());
+  BROOD_CHECK(agent->take_cgroups());
+  BROOD_CHECK(rootfs::enter_own_mount_namespace());
+  const std::string slots = config.run_dir + "/slots-" + instance_name(config.state_dir);
+  BROOD_CHECK(base::make_directories(slots, 0700));
+  BROOD_TRY(agent->slots_, rootfs::CodeSlots::make(slots));
+  agent->features_ = isolate::probe_features();
+  const auto deadly =
+      agent->features_.seccomp_notify ? isolate::Deadly::notify : isolate::Deadly::kill;
+  BROOD_TRY(agent->sandbox_filter_, isolate::sandbox_filter(deadly));
+  BROOD_TRY(agent->zygote_filter_, isolate::zygote_filter());
+  BROOD_TRY(agent->own_area_, UidArea::claim(config.run_dir + "/areas"));
+  agent->maker_ = std::make_unique<Maker>(loop);
+  agent->disk_ = std::make_unique<Maker>(loop);
+  BROOD_CHECK(agent->open_stores());
+  agent->find_runtimes();
+  BROOD_CHECK(agent->load_functions());
+  return agent;
+}
+
+Agent::Agent(boost::asio::io_context& loop, const AgentConfig& config)
+    : loop_(loop), config_(config), started_ns_(monotonic_ns()) {}
+
+Agent::~Agent() {
+  if (maker_ != nullptr) {
+    maker_->finish();
+    disk_->finish();
+  }
+}
+
+base::Status Agent::take_state_dir() {
+  BROOD_CHECK(base::make_directories(config_.state_dir, 0700));
+  BROOD_CHECK(base::make_directories(config_.run_dir, 0755));
+  BROOD_TRY(state_lock_,
+            base::open_at(AT_FDCWD, config_.state_dir + "/lock", O_RDWR | O_CREAT, 0600));
+  if (::flock(state_lock_.get(), LOCK_EX | LOCK_NB) != 0) {
+    return base::fail_because("another agent uses the state directory " + config_.state_dir,
+                              "stop it, or give this one another --state-dir");
+  }
+  return {};
+}
+
+base::Status Agent::take_cgroups() {
+  // What an earlier agent left under the same name is killed and removed here.
+  BROOD_TRY(cgroups_, cgroups::Subtree::open(instance_name(config_.state_dir),
+                                             {.parent = config_.cgroup_parent}));
+  std::string reasons;
+  for (const cgroups::MissingController& missing : cgroups_->missing()) {
+    limits_not_enforced_.emplace_back(cgroups::controller_name(missing.controller));
+    reasons +=
+        "\n  " + std::string(cgroups::controller_name(missing.controller)) + ": " + missing.reason;
+  }
+  if (limits_not_enforced_.empty()) {
+    return {};
+  }
+  if (config_.limits == LimitsMode::enforce) {
+    return base::fail_because("this host cannot enforce every limit:" + reasons,
+                              "see 'brood check'; --limits=best-effort runs without them");
+  }
+  spdlog::warn("limits are best effort on this host; not enforced:{}", reasons);
+  return {};
+}
+
+base::Status Agent::open_stores() {
+  BROOD_TRY(registry_, Registry::open(config_.state_dir + "/registry.db"));
+  BROOD_TRY(code_, CodeStore::open(config_, own_area_->first_uid(), *disk_));
+  if (const auto used = registry_->code_in_use()) {
+    code_->collect(*used);
+  }
+  BROOD_TRY(LogStore logs, LogStore::open(config_.state_dir + "/logs"));
+  log_store_ = std::make_unique<LogStore>(std::move(logs));
+  metrics_ = std::make_unique<Metrics>();
+  return {};
+}
+
+PoolContext Agent::pool_context() {
+  return PoolContext{
+      .loop = loop_,
+      .maker = *maker_,
+      .config = config_,
+      .cgroups = *cgroups_,
+      .features = features_,
+      .sandbox_filter = sandbox_filter_,
+      .zygote_filter = zygote_filter_,
+      .slots = *slots_,
+      .busy = [this] { return running_ > 0; },
+      .room = [this] { return sandbox_count_ < static_cast<int>(config_.max_sandboxes); },
+      .count = [this](int change) { sandbox_count_ += change; }};
+}
+
+RuntimePool* Agent::add_runtime(const RuntimeConfig& config) {
+  const auto metrics = metrics_->runtime(config.name);
+  PoolContext context = pool_context();
+  context.restarted = [metrics] { metrics->zygote_restarted(); };
+  auto& runtime = pools_[config.name];
+  runtime = {std::make_unique<RuntimePool>(std::move(context), config), metrics};
+  return runtime.pool.get();
+}
+
+void Agent::find_runtimes() {
+  for (const RuntimeConfig& runtime : config_.runtimes) {
+    add_runtime(runtime);
+  }
+}
+
+// A runtime that is not configured is an image with an interpreter, under the image's name.
+RuntimePool* Agent::pool_of(const std::string& runtime) {
+  if (const auto found = pools_.find(runtime); found != pools_.end()) {
+    return found->second.pool.get();
+  }
+  const auto image = rootfs::open_image(config_.images_dir, runtime);
+  if (!image || image->manifest.interpreter.empty()) {
+    return nullptr;
+  }
+  RuntimeConfig config;
+  config.name = runtime;
+  config.image = runtime;
+  return add_runtime(config);
+}
+
+base::Status Agent::load_functions() {
+  BROOD_TRY(const std::vector<Function> functions, registry_->load_all());
+  for (const Function& function : functions) {
+    auto deployment = make_deployment(function);
+    if (!deployment) {
+      spdlog::error("function {} is not served: {}", function.name, deployment.error().message());
+      continue;
+    }
+    BROOD_TRY(const auto runner, runner_for(function.name));
+    runner->deploy(*deployment);
+    (*deployment)->pool->start();
+  }
+  return {};
+}
+
+// --- functions -----------------------------------------------------------------------------------
+
+base::Result<std::shared_ptr<Deployment>> Agent::make_deployment(const Function& function) {
+  auto deployment = std::make_shared<Deployment>();
+  deployment->function = function;
+  deployment->pool = pool_of(function.settings.runtime);
+  if (deployment->pool == nullptr) {
+    return base::fail_because(
+        "there is no runtime '" + function.settings.runtime + "' in " + config_.images_dir,
+        "build its image: make -f Makefile.rootfs " + function.settings.runtime);
+  }
+  BROOD_TRY(deployment->code_mount, code_->mount(function.code_digest));
+  deployment->environment = environment_block(function.settings);
+  deployment->compiled = code_->compiled(function.code_digest, function.settings.handler,
+                                         deployment->pool->image_digest());
+  return deployment;
+}
+
+base::Result<std::shared_ptr<FunctionRunner>> Agent::runner_for(const std::string& name) {
+  if (const auto found = runners_.find(name); found != runners_.end()) {
+    return found->second;
+  }
+  BROOD_TRY(auto log, log_store_->writer(name));
+  const RunnerContext context{.loop = loop_,
+                              .config = config_,
+                              .soft_limits = !limits_not_enforced_.empty(),
+                              .count_running = [this](int change) { running_ += change; },
+                              .metrics = metrics_.get()};
+  auto runner = std::make_shared<FunctionRunner>(context, std::move(log), metrics_->function(name));
+  runners_.emplace(name, runner);
+  return runner;
+}
+
+std::unique_ptr<Upload> Agent::begin_upload() {
+  return code_->begin_upload();
+}
+bool Agent::has_code(std::string_view digest) const {
+  return code_->has(digest);
+}
+
+void Agent::deploy(DeployRequest request, Completion<Deployed> done) {
+  const auto refuse = [&](Failure failure) {
+    boost::asio::post(loop_, [done = std::move(done), failure = std::move(failure)] {
+      done(tl::unexpected(failure));
+    });
+  };
+  if (draining_) {
+    return refuse({503, "draining", "the agent is stopping"});
+  }
+  if (auto problem = validate_name(request.name); !problem.empty()) {
+    return refuse(invalid("name: " + problem));
+  }
+  if (auto problem = validate(request.settings); !problem.empty()) {
+    return refuse(invalid(std::move(problem)));
+  }
+  if (!code_->has(request.code_digest)) {
+    return refuse({400, "code_not_found",
+                   "there is no code sha256:" + request.code_digest + "; upload it first"});
+  }
+  Function function;
+  function.name = request.name;
+  function.code_digest = request.code_digest;
+  function.settings = std::move(request.settings);
+  function.deployed_at_ms = unix_ms();
+  auto deployment = make_deployment(function);
+  if (!deployment) {
+    return refuse(invalid(deployment.error().message()));
+  }
+  if (!changing_.insert(function.name).second) {
+    return refuse(conflict("another change of function '" + function.name + "' is under way"));
+  }
+  (*deployment)->pool->start();
+  compile(*deployment,
+          [this, deployment = *deployment, done = std::move(done)](std::string problem) mutable {
+            std::vector<std::string> warnings;
+            if (!problem.empty()) {
+              warnings.push_back(std::move(problem));
+            }
+            store(std::move(deployment), std::move(warnings), std::move(done));
+          });
+}
+
+void Agent::compile(std::shared_ptr<Deployment> deployment,
+                    std::function<void(std::string problem)> done) {
+  const Function& function = deployment->function;
+  const auto file = code_->module_file(function.code_digest, function.settings.handler);
+  if (!file || !deployment->compiled.empty()) {
+    boost::asio::post(
+        loop_, [done = std::move(done), missing = !file, handler = function.settings.handler] {
+          done(missing ? "the code has no file for the handler " + handler : std::string{});
+        });
+    return;
+  }
+  auto mount = code_->mount(function.code_digest);
+  if (!mount) {
+    boost::asio::post(
+        loop_, [done = std::move(done), problem = mount.error().message()] { done(problem); });
+    return;
+  }
+  const auto job = std::make_shared<CompileJob>(
+      loop_, *deployment->pool, std::move(*mount), *file,
+      [this, deployment, file = *file, done = std::move(done)](Compiled compiled) {
+        if (!compiled.problem.empty()) {
+          return done(file + " does not compile: " + compiled.problem);
+        }
+        const Function& compiled_for = deployment->function;
+        deployment->compiled = std::move(compiled.code);
+        if (const auto kept =
+                code_->keep_compiled(compiled_for.code_digest, compiled_for.settings.handler,
+                                     deployment->pool->image_digest(), deployment->compiled);
+            !kept) {
+          spdlog::warn("keeping the compiled handler of {}: {}", compiled_for.name,
+                       kept.error().message());
+        }
+        done({});
+      });
+  job->start();
+}
+
+void Agent::store(std::shared_ptr<Deployment> deployment, std::vector<std::string> warnings,
+                  Completion<Deployed> done) {
+  disk_->run([this, function = deployment->function] { return registry_->put(function); },
+             [this, deployment, warnings = std::move(warnings),
+              done = std::move(done)](base::Result<Function> stored) mutable {
+               changing_.erase(deployment->function.name);
+               if (!stored) {
+                 return done(tl::unexpected(internal(stored.error())));
+               }
+               const bool created = !runners_.contains(stored->name);
+               deployment->function = *stored;
+               const auto runner = runner_for(stored->name);
+               if (!runner) {
+                 return done(tl::unexpected(internal(runner.error())));
+               }
+               (*runner)->deploy(deployment);
+               spdlog::info("deployed {} version {}", stored->name, stored->version);
+               done(Deployed{*stored, created, std::move(warnings)});
+             });
+}
+
+void Agent::remove(std::string name, Completion<Function> done) {
+  const auto found = runners_.find(name);
+  if (found == runners_.end() || !changing_.insert(name).second) {
+    const Failure failure =
+        found == runners_.end()
+            ? not_found(name)
+            : conflict("another change of function '" + name + "' is under way");
+    boost::asio::post(loop_, [done = std::move(done), failure] { done(tl::unexpected(failure)); });
+    return;
+  }
+  disk_->run([this, name] { return registry_->remove(name); },
+             [this, name, done = std::move(done)](base::Result<Registry::Removed> removed) {
+               changing_.erase(name);
+               if (!removed) {
+                 return done(tl::unexpected(internal(removed.error())));
+               }
+               const auto runner = runners_.extract(name).mapped();
+               const Function function = runner->deployment().function;
+               runner->retire();
+               if (const auto forgotten = log_store_->remove(name); !forgotten) {
+                 spdlog::warn("removing the log of {}: {}", name, forgotten.error().message());
+               }
+               std::erase_if(removed_, [](const auto& old) { return old->quiet(); });
+               removed_.push_back(runner);
+               done(function);
+             });
+}
+
+FunctionStatus Agent::with_limits(FunctionStatus status) const {
+  status.limits_not_enforced = limits_not_enforced_;
+  return status;
+}
+
+std::vector<FunctionStatus> Agent::list() const {
+  std::vector<FunctionStatus> all;
+  all.reserve(runners_.size());
+  for (const auto& [name, runner] : runners_) {
+    all.push_back(with_limits(runner->status()));
+  }
+  return all;
+}
+
+tl::expected<FunctionStatus, Failure> Agent::describe(std::string_view name) const {
+  const auto found = runners_.find(name);
+  if (found == runners_.end()) {
+    return tl::unexpected(not_found(name));
+  }
+  return with_limits(found->second->status());
+}
+
+std::shared_ptr<InvocationHandle> Agent::invoke(InvocationRequest request,
+                                                std::function<void(Outcome&&)> done) {
+  const auto found = runners_.find(request.function);
+  if (found == runners_.end() || draining_) {
+    return nullptr;
+  }
+  ++invocations_;
+  return found->second->invoke(std::move(request), std::move(done));
+}
+
+// --- what there is -------------------------------------------------------------------------------
+
+std::vector<SandboxStatus> Agent::sandboxes() const {
+  std::vector<SandboxStatus> all;
+  for (const auto& [name, runtime] : pools_) {
+    runtime.pool->list(all);
+  }
+  return all;
+}
+
+AgentStatus Agent::status() const {
+  AgentStatus status;
+  status.version = BROOD_VERSION;
+  status.pid = ::getpid();
+  status.uptime_ms = (monotonic_ns() - started_ns_) / 1'000'000;
+  status.limits = config_.limits == LimitsMode::enforce ? "enforce" : "best-effort";
+  status.limits_not_enforced = limits_not_enforced_;
+  status.draining = draining_;
+  for (const auto& [name, runtime] : pools_) {
+    status.runtimes.push_back(runtime.pool->status());
+  }
+  status.functions = runners_.size();
+  status.invocations = invocations_;
+  return status;
+}
+
+std::string Agent::metrics() const {
+  for (const auto& [name, runtime] : pools_) {
+    runtime.metrics->set_sandboxes(runtime.pool->counts());
+  }
+  for (const auto& [name, runner] : runners_) {
+    runner->report_queue();
+  }
+  return metrics_->text();
+}
+
+tl::expected<std::vector<LogLine>, Failure> Agent::logs(std::string_view name, std::size_t tail,
+                                                        std::uint64_t after_sequence) const {
+  const auto found = runners_.find(name);
+  if (found == runners_.end()) {
+    return tl::unexpected(not_found(name));
+  }
+  auto lines = log_store_->read(std::string(name), tail, after_sequence);
+  if (!lines) {
+    return tl::unexpected(internal(lines.error()));
+  }
+  return std::move(*lines);
+}
+
+std::shared_ptr<void> Agent::follow_logs(std::string_view name, std::function<void()> more) {
+  const auto found = runners_.find(name);
+  return found == runners_.end() ? nullptr : found->second->follow(std::move(more));
+}
+
+// --- stopping ------------------------------------------------------------------------------------
+
+void Agent::drain(std::chrono::milliseconds patience, std::function<void()> done) {
+  draining_ = true;
+  const auto give_up = std::make_shared<boost::asio::steady_timer>(loop_, patience);
+  const auto look = std::make_shared<boost::asio::steady_timer>(loop_);
+  const auto finish = std::make_shared<std::function<void()>>();
+  *finish = [this, give_up, look, finish, done = std::move(done)] {
+    if (running_ > 0 && give_up->expiry() > std::chrono::steady_clock::now()) {
+      look->expires_after(std::chrono::milliseconds(5));
+      look->async_wait([finish](const boost::system::error_code&) { (*finish)(); });
+      return;
+    }
+    auto last = done;
+    boost::asio::post(loop_, [finish] { *finish = nullptr; });
+    finish_drain(std::move(last));
+  };
+  (*finish)();
+}
+
+void Agent::finish_drain(std::function<void()> done) {
+  for (const auto& [name, runner] : runners_) {
+    runner->stop();
+  }
+  for (const auto& runner : removed_) {
+    runner->stop();
+  }
+  stop_pools([this, done = std::move(done)] {
+    maker_->finish();
+    disk_->finish();
+    slots_.reset();
+    (void)::rmdir((config_.run_dir + "/slots-" + instance_name(config_.state_dir)).c_str());
+    if (const auto removed = cgroups_->remove(); !removed || *removed == cgroups::Removed::busy) {
+      spdlog::error("the agent's cgroup could not be removed: {}",
+                    removed ? "something in it does not end" : removed.error().message());
+    }
+    done();
+  });
+}
+
+void Agent::stop_pools(std::function<void()> done) {
+  const auto left = std::make_shared<std::size_t>(pools_.size() + 1);
+  const auto one_less = [left, done = std::move(done)] {
+    if (--*left == 0) {
+      done();
+    }
+  };
+  for (const auto& [name, runtime] : pools_) {
+    runtime.pool->stop(one_less);
+  }
+  boost::asio::post(loop_, one_less);
+}
+
+}  // namespace agent

@@ -1,0 +1,112 @@
+// The agent: composes the parts and is the Service that the HTTP surface calls.
+#pragma once
+
+#include <boost/asio/io_context.hpp>
+#include <functional>
+#include <map>
+#include <memory>
+#include <optional>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "agent/code_store.h"
+#include "agent/config.h"
+#include "agent/function_runner.h"
+#include "agent/log_store.h"
+#include "agent/maker.h"
+#include "agent/metrics.h"
+#include "agent/registry.h"
+#include "agent/runtime_pool.h"
+#include "agent/service.h"
+#include "cgroups/subtree.h"
+
+namespace agent {
+
+class Agent : public Service {
+ public:
+  // Takes the state directory, clears what an earlier agent left, and makes ready to serve. Must be
+  // called while the process has one thread; needs root. Refuses to start where limits cannot be
+  // enforced, unless the configuration says best effort.
+  static base::Result<std::unique_ptr<Agent>> start(boost::asio::io_context& loop,
+                                                    const AgentConfig& config);
+  ~Agent() override;
+  Agent(const Agent&) = delete;
+  Agent& operator=(const Agent&) = delete;
+
+  // Answers what waits, lets what runs finish until `patience` is over, kills the rest, and leaves
+  // nothing on the host. `done` is called once all is gone.
+  void drain(std::chrono::milliseconds patience, std::function<void()> done);
+
+  std::unique_ptr<Upload> begin_upload() override;
+  bool has_code(std::string_view digest) const override;
+  void deploy(DeployRequest request, Completion<Deployed> done) override;
+  void remove(std::string name, Completion<Function> done) override;
+  std::vector<FunctionStatus> list() const override;
+  tl::expected<FunctionStatus, Failure> describe(std::string_view name) const override;
+  std::shared_ptr<InvocationHandle> invoke(InvocationRequest request,
+                                           std::function<void(Outcome&&)> done) override;
+  std::uint64_t payload_limit() const override { return config_.payload_limit; }
+  std::vector<SandboxStatus> sandboxes() const override;
+  AgentStatus status() const override;
+  std::string metrics() const override;
+  tl::expected<std::vector<LogLine>, Failure> logs(std::string_view name, std::size_t tail,
+                                                   std::uint64_t after_sequence) const override;
+  std::shared_ptr<void> follow_logs(std::string_view name, std::function<void()> more) override;
+
+ private:
+  using Runners = std::map<std::string, std::shared_ptr<FunctionRunner>, std::less<>>;
+
+  Agent(boost::asio::io_context& loop, const AgentConfig& config);
+  base::Status take_state_dir();
+  base::Status take_cgroups();
+  base::Status open_stores();
+  base::Status load_functions();
+  void find_runtimes();
+  PoolContext pool_context();
+  RuntimePool* pool_of(const std::string& runtime);
+
+  base::Result<std::shared_ptr<Deployment>> make_deployment(const Function& function);
+  void compile(std::shared_ptr<Deployment> deployment,
+               std::function<void(std::string problem)> done);
+  void store(std::shared_ptr<Deployment> deployment, std::vector<std::string> warnings,
+             Completion<Deployed> done);
+  base::Result<std::shared_ptr<FunctionRunner>> runner_for(const std::string& name);
+  FunctionStatus with_limits(FunctionStatus status) const;
+  void stop_pools(std::function<void()> done);
+  void finish_drain(std::function<void()> done);
+
+  boost::asio::io_context& loop_;
+  const AgentConfig& config_;
+  std::int64_t started_ns_;
+  base::UniqueFd state_lock_;
+  isolate::Features features_;
+  isolate::Filter sandbox_filter_;
+  isolate::Filter zygote_filter_;
+  std::optional<UidArea> own_area_;
+  std::optional<cgroups::Subtree> cgroups_;
+  std::vector<std::string> limits_not_enforced_;
+  std::optional<rootfs::CodeSlots> slots_;
+  std::optional<Registry> registry_;  // used on the disk thread once the agent serves
+  std::unique_ptr<LogStore> log_store_;
+  std::unique_ptr<Metrics> metrics_;
+  std::unique_ptr<Maker> maker_;  // sandboxes
+  std::unique_ptr<Maker> disk_;   // registry and archives
+  std::unique_ptr<CodeStore> code_;
+  struct Runtime {
+    std::unique_ptr<RuntimePool> pool;
+    std::shared_ptr<RuntimeMetrics> metrics;
+  };
+  RuntimePool* add_runtime(const RuntimeConfig& config);
+
+  std::map<std::string, Runtime, std::less<>> pools_;
+  Runners runners_;
+  std::vector<std::shared_ptr<FunctionRunner>> removed_;  // that still run something
+  std::set<std::string> changing_;                        // functions with a change under way
+  int sandbox_count_ = 0;
+  int running_ = 0;
+  std::uint64_t invocations_ = 0;
+  bool draining_ = false;
+};
+
+}  // namespace agent

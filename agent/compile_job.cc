@@ -1,0 +1,85 @@
+#include "agent/compile_job.h"
+
+namespace agent {
+namespace {
+
+// Waiting for a sandbox included; the deployment goes on without compiled code after it.
+constexpr auto kLimit = std::chrono::seconds(20);
+
+}  // namespace
+
+CompileJob::CompileJob(boost::asio::io_context& loop, RuntimePool& pool, base::UniqueFd code_mount,
+                       std::string path, std::function<void(Compiled)> done)
+    : pool_(pool),
+      code_mount_(std::move(code_mount)),
+      path_(std::move(path)),
+      done_(std::move(done)),
+      limit_(loop) {}
+
+void CompileJob::start() {
+  self_ = shared_from_this();
+  limit_.expires_after(kLimit);
+  limit_.async_wait([weak = weak_from_this()](const boost::system::error_code& error) {
+    if (const auto job = weak.lock(); job && !error) {
+      job->end({"", "compiling took too long"});
+    }
+  });
+  pool_.claim(weak_from_this());
+}
+
+bool CompileJob::offer(const std::shared_ptr<Sandbox>& sandbox) {
+  if (done_ == nullptr) {
+    return false;
+  }
+  sandbox_ = sandbox;
+  sandbox->set_owner(this);
+  sandbox->set_state(Sandbox::State::running);
+  base::Status ready = sandbox->attach(code_mount_.get());
+  if (ready) {
+    ready = sandbox->gather().compile(1, path_);
+  }
+  if (!ready) {
+    end({"", ready.error().message()});
+    return true;
+  }
+  sandbox->send(nullptr);
+  return true;
+}
+
+void CompileJob::refuse(const std::string& problem) {
+  end({"", problem});
+}
+void CompileJob::on_ready(Sandbox& /*sandbox*/) {}
+void CompileJob::on_loaded(Sandbox& sandbox) {
+  sandbox.kill();
+}
+void CompileJob::on_output(Sandbox& /*sandbox*/, std::string_view /*bytes*/) {}
+
+void CompileJob::on_answer(Sandbox& /*sandbox*/, Frame frame) {
+  if (frame.kind == BROOD_FRAME_COMPILED && !frame.is_error()) {
+    return end({std::move(frame.parts[0]), ""});
+  }
+  end({"", frame.parts[BROOD_ERROR_TYPE] + ": " + frame.parts[BROOD_ERROR_MESSAGE]});
+}
+
+void CompileJob::on_gone(Sandbox& sandbox) {
+  const auto self = std::exchange(self_, nullptr);
+  end({"", "the compiling sandbox ended"});
+  const auto keep = std::exchange(sandbox_, nullptr);
+  pool_.retire(sandbox);
+}
+
+void CompileJob::end(Compiled compiled) {
+  const auto self = shared_from_this();
+  limit_.cancel();
+  if (sandbox_ != nullptr) {
+    sandbox_->kill();  // `on_gone` lets go of this object
+  } else {
+    self_.reset();
+  }
+  if (const auto done = std::exchange(done_, nullptr)) {
+    done(std::move(compiled));
+  }
+}
+
+}  // namespace agent

@@ -1,0 +1,50 @@
+// Compiles a handler's module in a sandbox of its runtime, when it is deployed: the source is
+// hostile, so the agent never reads it, and an invocation never waits for the compiler.
+#pragma once
+
+#include <boost/asio/steady_timer.hpp>
+#include <functional>
+#include <memory>
+#include <string>
+
+#include "agent/runtime_pool.h"
+#include "agent/sandbox.h"
+#include "base/fd.h"
+
+namespace agent {
+
+struct Compiled {
+  std::string code;     // marshalled; empty when it could not be compiled
+  std::string problem;  // then why, for the user
+};
+
+class CompileJob : public Claimant,
+                   public SandboxOwner,
+                   public std::enable_shared_from_this<CompileJob> {
+ public:
+  // `path`: the module's file below the code's root. `done` is called once, on the event loop.
+  CompileJob(boost::asio::io_context& loop, RuntimePool& pool, base::UniqueFd code_mount,
+             std::string path, std::function<void(Compiled)> done);
+  void start();
+
+  bool offer(const std::shared_ptr<Sandbox>& sandbox) override;
+  void refuse(const std::string& problem) override;
+  void on_ready(Sandbox& sandbox) override;
+  void on_loaded(Sandbox& sandbox) override;
+  void on_answer(Sandbox& sandbox, Frame frame) override;
+  void on_output(Sandbox& sandbox, std::string_view bytes) override;
+  void on_gone(Sandbox& sandbox) override;
+
+ private:
+  void end(Compiled compiled);
+
+  RuntimePool& pool_;
+  base::UniqueFd code_mount_;
+  std::string path_;
+  std::function<void(Compiled)> done_;
+  std::shared_ptr<Sandbox> sandbox_;
+  std::shared_ptr<CompileJob> self_;  // until the sandbox is gone
+  boost::asio::steady_timer limit_;
+};
+
+}  // namespace agent

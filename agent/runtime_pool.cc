@@ -1,0 +1,554 @@
+#include "agent/runtime_pool.h"
+
+#include <fcntl.h>
+#include <spdlog/spdlog.h>
+#include <sys/stat.h>
+
+#include <algorithm>
+#include <csignal>
+
+#include "agent/clock.h"
+#include "base/file.h"
+#include "isolate/spec.h"
+#include "rootfs/mounts.h"
+
+namespace agent {
+namespace {
+
+using std::chrono::milliseconds;
+
+constexpr milliseconds kFirstRetry{100};
+constexpr milliseconds kLongestRetry{30'000};
+constexpr std::uint32_t kFailuresBeforeRefusing = 3;
+constexpr std::int64_t kSecond = 1'000'000'000;
+constexpr std::int64_t kCalmAfter = 60 * kSecond;     // then the pool shrinks back to its min
+constexpr std::int64_t kHealthyAfter = 10 * kSecond;  // a zygote that lived this long starts afresh
+constexpr milliseconds kDeferral{1};                  // refill waits for running invocations …
+constexpr std::uint32_t kMostDeferrals = 5;           // … but not for ever
+constexpr std::size_t kStartingAtOnce = 2;
+constexpr std::uint64_t kPoolMemory = 128ULL << 20;  // until a function's own limit is written
+constexpr std::uint32_t kPoolPids = 64;
+
+milliseconds back_off_time(std::uint32_t failures) {
+  const auto shift = std::min<std::uint32_t>(failures, 9) - 1;
+  return std::min(kLongestRetry, kFirstRetry * (1 << shift));
+}
+
+}  // namespace
+
+RuntimePool::RuntimePool(PoolContext context, RuntimeConfig config)
+    : context_(std::move(context)),
+      config_(std::move(config)),
+      retry_(context_.loop),
+      refill_timer_(context_.loop),
+      target_(config_.pool_min) {}
+
+RuntimePool::~RuntimePool() = default;
+
+// --- the zygote ----------------------------------------------------------------------------------
+
+void RuntimePool::start() {
+  if (phase_ != Phase::stopped) {
+    return;
+  }
+  phase_ = Phase::starting;
+  struct Opened {
+    base::Result<rootfs::Image> image;
+    base::Status verified;
+  };
+  context_.maker.run(
+      [images = context_.config.images_dir, image = config_.image] {
+        Opened opened{rootfs::open_image(images, image), {}};
+        if (opened.image) {
+          opened.verified = rootfs::verify(*opened.image);
+        }
+        return opened;
+      },
+      [this](Opened opened) {
+        if (phase_ == Phase::stopping) {
+          return stop_if_empty();
+        }
+        if (!opened.image || !opened.verified) {
+          return back_off(
+              (opened.image ? opened.verified.error() : opened.image.error()).message());
+        }
+        image_ = std::move(*opened.image);
+        digest_ = image_->manifest.digest;
+        if (const auto status = start_zygote(); !status) {
+          back_off(status.error().message());
+        }
+      });
+}
+
+base::Status RuntimePool::claim_resources() {
+  if (area_) {
+    return {};
+  }
+  BROOD_TRY(sandbox_plan_,
+            isolate::plan_sandbox({.filter = context_.sandbox_filter}, context_.features));
+  BROOD_TRY(zygote_plan_,
+            isolate::plan_zygote({.filter = context_.zygote_filter}, context_.features));
+  BROOD_TRY(UidArea area, UidArea::claim(context_.config.run_dir + "/areas"));
+  BROOD_TRY(cgroups::Cgroup cgroup,
+            context_.cgroups.create_inner(context_.cgroups.root(), config_.name));
+  // A zygote may put its children into their cgroups: the kernel asks for write permission on
+  // cgroup.procs of the nearest common ancestor, which is this one.
+  BROOD_CHECK(cgroup.chown_procs(area.first_uid()));
+  cgroup_ = std::move(cgroup);
+  area_ = std::move(area);
+  return {};
+}
+
+base::Result<std::unique_ptr<Zygote>> RuntimePool::spawn_zygote() {
+  constexpr rootfs::MountFlags read_only{.read_only = true, .nosuid = true, .nodev = true};
+  BROOD_TRY(const base::UniqueFd image, rootfs::clone_tree(image_->root.get(), read_only));
+  BROOD_TRY(
+      const base::UniqueFd support_dir,
+      base::open_at(AT_FDCWD, context_.config.support_dir + "/python", O_RDONLY | O_DIRECTORY));
+  BROOD_TRY(const base::UniqueFd support, rootfs::clone_tree(support_dir.get(), read_only));
+  BROOD_TRY(const base::UniqueFd devices, rootfs::device_tmpfs());
+  BROOD_TRY(const base::UniqueFd run, rootfs::run_tmpfs({"brood"}));
+  BROOD_TRY(zygote_cgroup_, cgroup_->create("zygote-" + std::to_string(restarts_)));
+
+  std::vector<std::string> preload = image_->manifest.preload;
+  preload.insert(preload.end(), config_.preload.begin(), config_.preload.end());
+  const ZygoteSetup setup{.runtime = config_.name,
+                          .interpreter = image_->manifest.interpreter,
+                          .preload = std::move(preload),
+                          .image_fd = image.get(),
+                          .dev_fd = devices.get(),
+                          .run_fd = run.get(),
+                          .support_fd = support.get(),
+                          .cgroup_fd = zygote_cgroup_->fd(),
+                          .ids = {.first = area_->first_uid(), .count = kUidsPerArea},
+                          .zygote_plan = &zygote_plan_,
+                          .sandbox_plan = &sandbox_plan_};
+  ZygoteEvents events{
+      .booted = [this](std::string version) { zygote_booted(version); },
+      .spawned =
+          [this](std::uint64_t number, base::UniqueFd pidfd) {
+            ordered_.erase(number);
+            if (const auto found = sandboxes_.find(number); found != sandboxes_.end()) {
+              found->second->spawned(std::move(pidfd));
+            }
+          },
+      .spawn_failed =
+          [this](std::uint64_t number, std::string problem) {
+            ordered_.erase(number);
+            if (const auto found = sandboxes_.find(number); found != sandboxes_.end()) {
+              const auto sandbox = found->second;
+              sandbox->spawn_failed(std::move(problem));
+            }
+          },
+      .printed =
+          [name = config_.name](std::string_view text) {
+            spdlog::warn("zygote {}: {}", name, printable(text, 2048));
+          },
+      .died = [this](const std::string& problem) { zygote_died(problem); }};
+  return Zygote::start(context_.loop, setup, std::move(events));
+}
+
+base::Status RuntimePool::start_zygote() {
+  phase_ = Phase::starting;
+  const auto ready = claim_resources();
+  if (!ready) {
+    return ready;
+  }
+  auto zygote = spawn_zygote();
+  if (!zygote) {
+    if (zygote_cgroup_) {
+      (void)zygote_cgroup_->remove_tree(milliseconds(100));
+      zygote_cgroup_.reset();
+    }
+    return base::fail(
+        std::move(zygote.error()).within("start the zygote of runtime " + config_.name));
+  }
+  zygote_ = std::move(*zygote);
+  return {};
+}
+
+void RuntimePool::zygote_booted(const std::string& version) {
+  spdlog::info("runtime {}: zygote ready, interpreter {}", config_.name, version);
+  phase_ = Phase::ready;
+  problem_.clear();
+  booted_ns_ = monotonic_ns();
+  // Those of an earlier zygote served while there was no other; now they are replaced.
+  const auto old = std::exchange(ready_, {});
+  for (const auto& sandbox : old) {
+    sandbox->kill();
+  }
+  refill();
+}
+
+void RuntimePool::zygote_died(const std::string& problem) {
+  if (phase_ == Phase::stopping) {
+    return;
+  }
+  if (monotonic_ns() - booted_ns_ > kHealthyAfter) {
+    failures_ = 0;
+  }
+  // Inside one of its own calls: the object goes when the loop is back.
+  former_.push_back({zygote_->release_init(), std::move(*zygote_cgroup_)});
+  boost::asio::post(context_.loop, [zygote = std::shared_ptr<Zygote>(std::move(zygote_))] {});
+  zygote_cgroup_.reset();
+  for (const std::uint64_t number : std::exchange(ordered_, {})) {
+    if (const auto found = sandboxes_.find(number); found != sandboxes_.end()) {
+      const auto sandbox = found->second;
+      sandbox->spawn_failed(problem);
+    }
+  }
+  ++restarts_;
+  context_.restarted();
+  back_off(problem);
+}
+
+void RuntimePool::back_off(const std::string& problem) {
+  phase_ = Phase::backing_off;
+  problem_ = problem;
+  ++failures_;
+  const milliseconds pause = back_off_time(failures_);
+  spdlog::error("runtime {}: {}; trying again in {} ms", config_.name, problem, pause.count());
+  if (failures_ >= kFailuresBeforeRefusing) {
+    refuse_claims(problem);
+  }
+  retry_.expires_after(pause);
+  retry_.async_wait([this](const boost::system::error_code& error) {
+    if (error || phase_ != Phase::backing_off) {
+      return;
+    }
+    if (!image_) {
+      phase_ = Phase::stopped;
+      return start();
+    }
+    if (const auto status = start_zygote(); !status) {
+      back_off(status.error().message());
+    }
+  });
+}
+
+void RuntimePool::refuse_claims(const std::string& problem) {
+  for (const auto& claim : std::exchange(claims_, {})) {
+    if (const auto claimant = claim.lock()) {
+      claimant->refuse("runtime " + config_.name + " cannot make sandboxes: " + problem);
+    }
+  }
+}
+
+void RuntimePool::reap_former() {
+  for (auto former = former_.begin(); former != former_.end();) {
+    if (!former->init.ref().ended()) {
+      ++former;
+      continue;
+    }
+    (void)former->init.wait();
+    context_.maker.run([cgroup = std::make_shared<cgroups::Cgroup>(std::move(former->cgroup))] {
+      (void)cgroup->remove_tree(milliseconds(500));
+    });
+    former = former_.erase(former);
+  }
+}
+
+// --- refill --------------------------------------------------------------------------------------
+
+std::size_t RuntimePool::wanted() const {
+  const std::size_t waiting = claims_.size();
+  const std::size_t have = ready_.size() + starting_.size() + making_;
+  const std::size_t want = target_ + waiting;
+  return want > have ? want - have : 0;
+}
+
+// Called often; makes at most a few at a time, and goes on as each is ready.
+void RuntimePool::refill() {
+  reap_former();
+  if (phase_ != Phase::ready || refill_planned_) {
+    return;
+  }
+  if (target_ > config_.pool_min && monotonic_ns() - exhausted_ns_ > kCalmAfter) {
+    target_ = config_.pool_min;
+  }
+  const bool waited_for = !claims_.empty();
+  while (wanted() > 0 && starting_.size() + making_ < kStartingAtOnce && context_.room()) {
+    if (!waited_for && context_.busy() && deferred_ < kMostDeferrals) {
+      ++deferred_;
+      return refill_soon();
+    }
+    deferred_ = 0;
+    make_one();
+  }
+}
+
+void RuntimePool::refill_soon() {
+  if (refill_planned_) {
+    return;
+  }
+  refill_planned_ = true;
+  refill_timer_.expires_after(kDeferral);
+  refill_timer_.async_wait([this](const boost::system::error_code& error) {
+    refill_planned_ = false;
+    if (!error) {
+      refill();
+    }
+  });
+}
+
+void RuntimePool::make_one() {
+  const std::uint32_t slot = area_->take_slot();
+  if (slot == 0) {
+    return;
+  }
+  context_.count(1);
+  ++making_;
+  PartsRequest request{.number = next_number_++,
+                       .slot = slot,
+                       .parent = &*cgroup_,
+                       .zygote_uid = area_->first_uid(),
+                       .slots = &context_.slots,
+                       .limits = {}};
+  request.limits.memory_bytes = kPoolMemory;
+  request.limits.pids = kPoolPids;
+  context_.maker.run([request = std::move(request)] { return make_parts(request); },
+                     [this, slot](base::Result<SandboxParts> parts) {
+                       --making_;
+                       if (!parts) {
+                         area_->give_back(slot);
+                         context_.count(-1);
+                         return setup_failed(parts.error().message());
+                       }
+                       order(std::move(*parts));
+                     });
+}
+
+void RuntimePool::order(SandboxParts parts) {
+  const std::uint64_t number = parts.number;
+  const std::uint32_t uid_first = UidArea::uid_within(parts.slot);
+  const auto sandbox =
+      std::make_shared<Sandbox>(context_.loop, config_.name, area_->first_uid() + uid_first,
+                                std::move(parts), context_.config.response_limit);
+  sandboxes_.emplace(number, sandbox);
+  starting_.insert(number);
+  sandbox->listen(this);
+  if (zygote_ == nullptr || phase_ != Phase::ready) {
+    return sandbox->spawn_failed("the zygote is not running");
+  }
+  ordered_.insert(number);
+  zygote_->spawn({.sandbox = number,
+                  .uid_first = uid_first,
+                  .uid_count = kUidsPerSandbox,
+                  .hostname = sandbox->id()},
+                 sandbox->descriptors_for_zygote());
+  sandbox->close_zygote_copies();
+}
+
+void RuntimePool::setup_failed(const std::string& problem) {
+  if (phase_ != Phase::ready) {
+    return stop_if_empty();
+  }
+  ++failures_;
+  spdlog::error("runtime {}: {}", config_.name, problem);
+  problem_ = problem;
+  if (failures_ >= kFailuresBeforeRefusing) {
+    refuse_claims(problem);
+  }
+  refill_planned_ = true;  // a pause instead of a spin
+  refill_timer_.expires_after(back_off_time(failures_));
+  refill_timer_.async_wait([this](const boost::system::error_code& error) {
+    refill_planned_ = false;
+    if (!error) {
+      refill();
+    }
+  });
+}
+
+// --- giving out ----------------------------------------------------------------------------------
+
+std::shared_ptr<Sandbox> RuntimePool::take(SandboxOwner* owner) {
+  if (!claims_.empty() || ready_.empty()) {
+    exhausted_ns_ = monotonic_ns();
+    target_ = std::min<std::size_t>(config_.pool_max, std::max<std::size_t>(1, 2 * target_));
+    return nullptr;  // those who wait come first
+  }
+  auto sandbox = std::move(ready_.front());
+  ready_.pop_front();
+  sandbox->set_owner(owner);
+  refill_soon();
+  return sandbox;
+}
+
+void RuntimePool::claim(std::weak_ptr<Claimant> claimant) {
+  if (phase_ == Phase::backing_off && failures_ >= kFailuresBeforeRefusing) {
+    boost::asio::post(context_.loop, [claimant = std::move(claimant), problem = problem_] {
+      if (const auto waiting = claimant.lock()) {
+        waiting->refuse(problem);
+      }
+    });
+    return;
+  }
+  claims_.push_back(std::move(claimant));
+  start();  // nothing, where it has been started
+  if (!ready_.empty()) {
+    auto sandbox = std::move(ready_.front());
+    ready_.pop_front();
+    give(std::move(sandbox));
+  }
+  refill();
+}
+
+// To whoever has waited longest and still wants it; into the pool otherwise.
+void RuntimePool::give(std::shared_ptr<Sandbox> sandbox) {
+  while (!claims_.empty()) {
+    const auto claimant = claims_.front().lock();
+    claims_.pop_front();
+    if (claimant != nullptr && claimant->offer(sandbox)) {
+      return;
+    }
+  }
+  ready_.push_back(std::move(sandbox));
+}
+
+void RuntimePool::on_ready(Sandbox& sandbox) {
+  starting_.erase(sandbox.number());
+  failures_ = 0;
+  give(sandbox.shared_from_this());
+  refill();
+}
+
+void RuntimePool::on_loaded(Sandbox& /*sandbox*/) {}
+
+void RuntimePool::on_answer(Sandbox& sandbox, Frame /*frame*/) {
+  sandbox.kill();
+}
+
+void RuntimePool::on_output(Sandbox& sandbox, std::string_view bytes) {
+  spdlog::warn("sandbox {} printed before it was bound: {}", sandbox.id(), printable(bytes, 2048));
+}
+
+void RuntimePool::on_gone(Sandbox& sandbox) {
+  std::erase_if(ready_, [&](const auto& ready) { return ready.get() == &sandbox; });
+  const bool unfinished = starting_.erase(sandbox.number()) != 0;
+  const std::string problem = sandbox.setup_problem();
+  retire(sandbox);
+  if (unfinished) {
+    setup_failed(problem.empty() ? "a sandbox ended while it was made" : problem);
+  }
+}
+
+void RuntimePool::retire(Sandbox& sandbox) {
+  const auto self = sandbox.shared_from_this();
+  if (sandboxes_.erase(sandbox.number()) == 0) {
+    return;
+  }
+  ++unmaking_;
+  const std::uint32_t slot = sandbox.slot();
+  context_.maker.run(
+      [parts = std::make_shared<SandboxParts>(sandbox.release_parts())] {
+        unmake_parts(std::move(*parts));
+        return true;
+      },
+      [this, slot](bool) {
+        --unmaking_;
+        area_->give_back(slot);
+        context_.count(-1);
+        reap_former();
+        phase_ == Phase::stopping ? stop_if_empty() : refill_soon();
+      });
+}
+
+// --- the end -------------------------------------------------------------------------------------
+
+void RuntimePool::stop(std::function<void()> done) {
+  stopped_ = std::move(done);
+  phase_ = Phase::stopping;
+  retry_.cancel();
+  refill_timer_.cancel();
+  refuse_claims("the agent is stopping");
+  const auto all = sandboxes_;
+  for (const auto& [number, sandbox] : all) {
+    sandbox->kill();
+  }
+  if (zygote_ != nullptr) {
+    (void)zygote_->init().signal(SIGKILL);
+    former_.push_back({zygote_->release_init(), std::move(*zygote_cgroup_)});
+    zygote_.reset();
+    zygote_cgroup_.reset();
+  }
+  for (const std::uint64_t number : std::exchange(ordered_, {})) {
+    if (const auto found = sandboxes_.find(number); found != sandboxes_.end()) {
+      const auto sandbox = found->second;
+      sandbox->spawn_failed("the agent is stopping");
+    }
+  }
+  stop_if_empty();
+}
+
+void RuntimePool::stop_if_empty() {
+  if (phase_ != Phase::stopping || !sandboxes_.empty() || making_ + unmaking_ > 0 || !stopped_) {
+    return;
+  }
+  // Their sandboxes are gone and they have been killed: this does not wait for long.
+  for (Former& former : former_) {
+    (void)former.init.ref().signal(SIGKILL);
+    (void)former.init.wait();
+  }
+  context_.maker.run(
+      [former = std::make_shared<std::vector<Former>>(std::move(former_)),
+       cgroup = std::make_shared<std::optional<cgroups::Cgroup>>(std::move(cgroup_))] {
+        for (const Former& one : *former) {
+          (void)one.cgroup.remove_tree(milliseconds(500));
+        }
+        if (*cgroup) {
+          (void)(*cgroup)->remove_tree(milliseconds(500));
+        }
+        return true;
+      },
+      [done = std::exchange(stopped_, nullptr)](bool) { done(); });
+}
+
+// --- what there is -------------------------------------------------------------------------------
+
+RuntimeStatus RuntimePool::status() const {
+  constexpr const char* kPhases[] = {"stopped", "starting", "ready", "backing_off", "stopping"};
+  RuntimeStatus status;
+  status.name = config_.name;
+  status.image_digest = digest_;
+  status.state = kPhases[static_cast<int>(phase_)];
+  status.problem = problem_;
+  status.zygote_pid = zygote_ != nullptr ? zygote_->pid() : 0;
+  status.pool_ready = static_cast<std::uint32_t>(ready_.size());
+  status.pool_min = config_.pool_min;
+  status.pool_max = config_.pool_max;
+  status.zygote_restarts = restarts_;
+  return status;
+}
+
+SandboxCounts RuntimePool::counts() const {
+  SandboxCounts counts;
+  for (const auto& [number, sandbox] : sandboxes_) {
+    switch (sandbox->state()) {
+      case Sandbox::State::starting:
+        ++counts.starting;
+        break;
+      case Sandbox::State::pool:
+        ++counts.pool;
+        break;
+      case Sandbox::State::idle:
+        ++counts.idle;
+        break;
+      case Sandbox::State::running:
+        ++counts.running;
+        break;
+      case Sandbox::State::ending:
+      case Sandbox::State::gone:
+        ++counts.ending;
+        break;
+    }
+  }
+  return counts;
+}
+
+void RuntimePool::list(std::vector<SandboxStatus>& into) const {
+  for (const auto& [number, sandbox] : sandboxes_) {
+    into.push_back(sandbox->status());
+  }
+}
+
+}  // namespace agent

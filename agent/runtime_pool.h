@@ -1,0 +1,147 @@
+// One runtime: its zygote, the sandboxes that are ready before anyone asks, and who waits for one.
+#pragma once
+
+#include <boost/asio/io_context.hpp>
+#include <boost/asio/steady_timer.hpp>
+#include <deque>
+#include <functional>
+#include <map>
+#include <memory>
+#include <optional>
+#include <set>
+#include <string>
+
+#include "agent/config.h"
+#include "agent/maker.h"
+#include "agent/metrics.h"
+#include "agent/sandbox.h"
+#include "agent/service.h"
+#include "agent/uid_areas.h"
+#include "agent/zygote.h"
+#include "cgroups/subtree.h"
+#include "isolate/spec.h"
+#include "rootfs/image.h"
+#include "rootfs/mounts.h"
+
+namespace agent {
+
+// Somebody who waits for a pool sandbox. Offers come in the order in which claims were made.
+class Claimant {
+ public:
+  virtual ~Claimant() = default;
+  // False when it has no use for one any more. True: it is its owner now.
+  virtual bool offer(const std::shared_ptr<Sandbox>& sandbox) = 0;
+  // Sandboxes of this runtime cannot be made; `problem` says why. One call for each claim.
+  virtual void refuse(const std::string& problem) = 0;
+};
+
+// What all pools of an agent share. Everything outlives the pools.
+struct PoolContext {
+  boost::asio::io_context& loop;
+  Maker& maker;
+  const AgentConfig& config;
+  const cgroups::Subtree& cgroups;
+  const isolate::Features& features;
+  const isolate::Filter& sandbox_filter;
+  const isolate::Filter& zygote_filter;
+  rootfs::CodeSlots& slots;         // used on the maker's thread only
+  std::function<bool()> busy;       // an invocation is under way: refill can wait
+  std::function<bool()> room;       // one more sandbox is allowed on this host
+  std::function<void(int)> count;   // sandboxes begun (+1) and gone (-1)
+  std::function<void()> restarted = [] {};  // a zygote has died
+};
+
+class RuntimePool : public SandboxOwner {
+ public:
+  RuntimePool(PoolContext context, RuntimeConfig config);
+  ~RuntimePool() override;
+  RuntimePool(const RuntimePool&) = delete;
+  RuntimePool& operator=(const RuntimePool&) = delete;
+
+  // Verifies the image (on the maker's thread), starts the zygote and fills the pool.
+  void start();
+  // Kills everything; `done` follows when nothing is left.
+  void stop(std::function<void()> done);
+
+  // A pool sandbox at once, or none. Its new owner is `owner`.
+  std::shared_ptr<Sandbox> take(SandboxOwner* owner);
+  // Puts a waiter in line, and sees to it that a sandbox is made.
+  void claim(std::weak_ptr<Claimant> claimant);
+  // A bound sandbox has ended: its owner hands back what is left of it.
+  void retire(Sandbox& sandbox);
+
+  RuntimeStatus status() const;
+  SandboxCounts counts() const;
+  void list(std::vector<SandboxStatus>& into) const;
+  const std::string& name() const { return config_.name; }
+  const std::string& image_digest() const { return digest_; }
+  bool owns(const Sandbox& sandbox) const { return sandboxes_.contains(sandbox.number()); }
+  std::size_t ready() const { return ready_.size(); }
+  std::size_t alive() const { return sandboxes_.size(); }
+
+  void on_ready(Sandbox& sandbox) override;
+  void on_loaded(Sandbox& sandbox) override;
+  void on_answer(Sandbox& sandbox, Frame frame) override;
+  void on_output(Sandbox& sandbox, std::string_view bytes) override;
+  void on_gone(Sandbox& sandbox) override;
+
+ private:
+  enum class Phase { stopped, starting, ready, backing_off, stopping };
+  base::Status claim_resources();
+  base::Result<std::unique_ptr<Zygote>> spawn_zygote();
+  base::Status start_zygote();
+  void zygote_booted(const std::string& version);
+  void zygote_died(const std::string& problem);
+  void back_off(const std::string& problem);
+  void refuse_claims(const std::string& problem);
+  void reap_former();
+
+  std::size_t wanted() const;
+  void refill();
+  void refill_soon();
+  void make_one();
+  void order(SandboxParts parts);
+  void setup_failed(const std::string& problem);
+  void give(std::shared_ptr<Sandbox> sandbox);
+  void stop_if_empty();
+
+  PoolContext context_;
+  RuntimeConfig config_;
+  std::string digest_;
+  std::optional<rootfs::Image> image_;
+  std::optional<UidArea> area_;
+  std::optional<cgroups::Cgroup> cgroup_;         // of the runtime
+  std::optional<cgroups::Cgroup> zygote_cgroup_;  // of the current zygote
+  std::unique_ptr<Zygote> zygote_;
+  struct Former {  // an earlier zygote's pid namespace, in which sandboxes may still run
+    base::OwnedPid init;
+    cgroups::Cgroup cgroup;
+  };
+  std::vector<Former> former_;
+  isolate::Plan zygote_plan_{};
+  isolate::Plan sandbox_plan_{};
+
+  Phase phase_ = Phase::stopped;
+  std::string problem_;
+  std::uint64_t restarts_ = 0;
+  std::uint32_t failures_ = 0;  // in a row
+  std::int64_t booted_ns_ = 0;
+  boost::asio::steady_timer retry_;
+  boost::asio::steady_timer refill_timer_;
+  bool refill_planned_ = false;
+  std::uint32_t deferred_ = 0;
+  std::size_t target_ = 0;         // ready sandboxes to hold, between the pool's min and max
+  std::int64_t exhausted_ns_ = 0;  // when somebody last found the pool empty
+
+  std::map<std::uint64_t, std::shared_ptr<Sandbox>> sandboxes_;  // all that are alive, by number
+  std::deque<std::shared_ptr<Sandbox>> ready_;
+  std::deque<std::weak_ptr<Claimant>> claims_;
+  std::set<std::uint64_t> ordered_;  // from the current zygote, which has not answered yet
+  std::uint64_t next_number_ = 1;
+  std::set<std::uint64_t> starting_;  // begun, and neither ready nor gone
+  std::size_t making_ = 0;            // on the maker's thread
+  std::size_t unmaking_ = 0;
+  std::function<void()> stopped_;
+};
+
+}  // namespace agent

@@ -1,0 +1,536 @@
+#include "agent/sandbox.h"
+
+#include <fcntl.h>
+#include <linux/seccomp.h>
+#include <sys/ioctl.h>
+#include <sys/socket.h>
+#include <sys/uio.h>
+#include <time.h>
+
+#include <cerrno>
+#include <csignal>
+#include <cstring>
+
+#include "agent/clock.h"
+#include "base/file.h"
+#include "isolate/seccomp.h"
+#include "isolate/step.h"
+
+namespace agent {
+namespace {
+
+using boost::asio::posix::stream_descriptor;
+
+// Room for a typical payload in one write; the kernel doubles it for its own bookkeeping.
+constexpr int kSocketBuffer = 256 << 10;
+// How long a sandbox that closed its socket has to end by itself.
+constexpr auto kGrace = std::chrono::milliseconds(200);
+
+struct Ends {
+  base::UniqueFd ours;
+  base::UniqueFd theirs;
+};
+
+base::Result<Ends> socket_ends(int type) {
+  int ends[2];
+  if (::socketpair(AF_UNIX, type | SOCK_CLOEXEC, 0, ends) != 0) {
+    return base::fail_errno("socketpair");
+  }
+  Ends result{base::UniqueFd(ends[0]), base::UniqueFd(ends[1])};
+  if (::fcntl(ends[0], F_SETFL, O_NONBLOCK) != 0) {
+    return base::fail_errno("fcntl O_NONBLOCK");
+  }
+  return result;
+}
+
+base::Result<Ends> stream_ends() {
+  BROOD_TRY(Ends ends, socket_ends(SOCK_STREAM));
+  for (const int fd : {ends.ours.get(), ends.theirs.get()}) {
+    if (::setsockopt(fd, SOL_SOCKET, SO_SNDBUFFORCE, &kSocketBuffer, sizeof kSocketBuffer) != 0) {
+      return base::fail_errno("setsockopt SO_SNDBUFFORCE");
+    }
+  }
+  return ends;
+}
+
+base::Result<Ends> log_ends() {
+  int ends[2];
+  if (::pipe2(ends, O_CLOEXEC) != 0) {
+    return base::fail_errno("pipe2");
+  }
+  ::fcntl(ends[0], F_SETFL, O_NONBLOCK);
+  return Ends{base::UniqueFd(ends[0]), base::UniqueFd(ends[1])};
+}
+
+base::UniqueFd open_events(const cgroups::Cgroup& cgroup, const char* file) {
+  auto opened = base::open_at(cgroup.fd(), file, O_RDONLY);
+  return opened ? std::move(*opened) : base::UniqueFd();
+}
+
+std::uint64_t read_counter(const base::UniqueFd& file, std::string_view key) {
+  char text[512];
+  const ssize_t got = file ? ::pread(file.get(), text, sizeof text, 0) : 0;
+  return got <= 0 ? 0 : cgroups::find_key({text, static_cast<std::size_t>(got)}, key).value_or(0);
+}
+
+std::string status_name(Sandbox::State state) {
+  constexpr const char* kNames[] = {"starting", "pool", "idle", "running", "ending", "gone"};
+  return kNames[static_cast<int>(state)];
+}
+
+}  // namespace
+
+base::Result<SandboxParts> make_parts(const PartsRequest& request) {
+  SandboxParts parts;
+  parts.number = request.number;
+  parts.slot = request.slot;
+  const std::string name = "sandbox-" + std::to_string(request.number);
+  BROOD_TRY(parts.cgroup, request.parent->create(name));
+  const auto fill = [&]() -> base::Status {
+    BROOD_CHECK(parts.cgroup.chown_procs(request.zygote_uid));
+    BROOD_CHECK(parts.cgroup.set_limits(request.limits));
+    BROOD_TRY(parts.limits, cgroups::LimitWriter::open(parts.cgroup));
+    parts.memory_events = open_events(parts.cgroup, "memory.events");
+    parts.pids_events = open_events(parts.cgroup, "pids.events");
+    BROOD_TRY(parts.code_slot, request.slots->slot());
+    BROOD_TRY(parts.code_slave, parts.code_slot.slave());
+    BROOD_TRY(Ends conn, stream_ends());
+    BROOD_TRY(Ends supervisor, socket_ends(SOCK_SEQPACKET));
+    BROOD_TRY(Ends log, log_ends());
+    parts.conn = std::move(conn.ours);
+    parts.conn_theirs = std::move(conn.theirs);
+    parts.supervisor = std::move(supervisor.ours);
+    parts.supervisor_theirs = std::move(supervisor.theirs);
+    parts.log = std::move(log.ours);
+    parts.log_theirs = std::move(log.theirs);
+    return {};
+  };
+  if (auto status = fill(); !status) {
+    unmake_parts(std::move(parts));
+    return base::fail(status.error());
+  }
+  return parts;
+}
+
+void unmake_parts(SandboxParts parts) {
+  (void)parts.code_slot.close();
+  if (!parts.cgroup) {
+    return;
+  }
+  // A cgroup stays busy for a moment after its last process has ended. The pauses add up to 2 s;
+  // what is left then is removed by the next start of the agent.
+  (void)parts.cgroup.kill();
+  for (long pause_us = 100; pause_us < 1'000'000; pause_us *= 2) {
+    const auto removed = parts.cgroup.remove();
+    if (!removed || *removed == cgroups::Removed::yes) {
+      return;
+    }
+    const timespec pause{0, pause_us * 1000};
+    ::nanosleep(&pause, nullptr);
+  }
+}
+
+Sandbox::Sandbox(boost::asio::io_context& loop, std::string runtime, std::uint32_t host_uid,
+                 SandboxParts parts, std::uint64_t response_limit)
+    : runtime_(std::move(runtime)),
+      id_(runtime_ + "-" + std::to_string(parts.number)),
+      host_uid_(host_uid),
+      born_ns_(monotonic_ns()),
+      parts_(std::move(parts)),
+      conn_(loop, parts_.conn.release()),
+      supervisor_(loop, parts_.supervisor.release()),
+      log_(loop, parts_.log.release()),
+      listener_(loop),
+      end_(loop),
+      grace_(loop),
+      reader_(response_limit) {}
+
+void Sandbox::listen(SandboxOwner* owner) {
+  owner_ = owner;
+  wait_conn();
+  wait_supervisor();
+  wait_output();
+}
+
+std::array<int, BROOD_SPAWN_FD_COUNT> Sandbox::descriptors_for_zygote() const {
+  std::array<int, BROOD_SPAWN_FD_COUNT> list{};
+  list[BROOD_FD_CONN] = parts_.conn_theirs.get();
+  list[BROOD_FD_SUPERVISOR] = parts_.supervisor_theirs.get();
+  list[BROOD_FD_LOG] = parts_.log_theirs.get();
+  list[BROOD_FD_CODE] = parts_.code_slave.get();
+  list[BROOD_FD_CGROUP] = parts_.cgroup.fd();
+  return list;
+}
+
+void Sandbox::close_zygote_copies() {
+  parts_.conn_theirs.reset();
+  parts_.supervisor_theirs.reset();
+  parts_.log_theirs.reset();
+  parts_.code_slave.reset();
+}
+
+void Sandbox::spawned(base::UniqueFd pidfd) {
+  init_ = base::PidRef(base::pid_of(pidfd.get()), std::move(pidfd));
+  end_.assign(::fcntl(init_.fd(), F_DUPFD_CLOEXEC, 0));
+  wait_end();
+  if (state_ == State::ending) {
+    (void)init_.signal(SIGKILL);
+  }
+}
+
+void Sandbox::spawn_failed(std::string problem) {
+  if (setup_problem_.empty()) {
+    setup_problem_ = std::move(problem);
+  }
+  if (!init_) {
+    gone();
+  }
+}
+
+base::Status Sandbox::attach(int code_mount_fd) {
+  return parts_.code_slot.attach(code_mount_fd);
+}
+
+base::Status Sandbox::limit(const FunctionSettings& settings) {
+  BROOD_CHECK(parts_.limits.set_memory(settings.memory_bytes));
+  BROOD_CHECK(parts_.limits.set_cpu(settings.milli_cpu));
+  return parts_.limits.set_pids(settings.pids);
+}
+
+// --- the stream socket ---------------------------------------------------------------------------
+
+void Sandbox::send(std::shared_ptr<const void> payload) {
+  payload_ = std::move(payload);
+  flush();
+}
+
+void Sandbox::flush() {
+  while (gather_.size() > 0) {
+    const auto pieces = gather_.pieces();
+    msghdr header{};
+    header.msg_iov = const_cast<iovec*>(pieces.data());
+    header.msg_iovlen = pieces.size();
+    const ssize_t put = ::sendmsg(conn_.native_handle(), &header, MSG_DONTWAIT | MSG_NOSIGNAL);
+    if (put < 0) {
+      if (errno == EINTR) {
+        continue;
+      }
+      if (errno == EAGAIN) {
+        wait_writable();
+        return;
+      }
+      break;  // it has gone: the reading side tells why
+    }
+    gather_.wrote(static_cast<std::size_t>(put));
+  }
+  gather_.clear();
+  payload_.reset();
+}
+
+void Sandbox::wait_writable() {
+  if (std::exchange(writing_, true)) {
+    return;
+  }
+  conn_.async_wait(stream_descriptor::wait_write,
+                   [self = shared_from_this()](const boost::system::error_code& error) {
+                     self->writing_ = false;
+                     if (!error && self->state_ != State::gone) {
+                       self->flush();
+                     }
+                   });
+}
+
+void Sandbox::wait_conn() {
+  conn_.async_wait(stream_descriptor::wait_read,
+                   [self = shared_from_this()](const boost::system::error_code& error) {
+                     if (!error && self->state_ != State::gone) {
+                       self->read_conn();
+                     }
+                   });
+}
+
+void Sandbox::read_conn() {
+  for (;;) {
+    const auto space = reader_.space();
+    const ssize_t got = ::recv(conn_.native_handle(), space.data(), space.size(), MSG_DONTWAIT);
+    if (got < 0 && errno == EINTR) {
+      continue;
+    }
+    if (got < 0 && errno == EAGAIN) {
+      break;
+    }
+    if (got <= 0) {
+      return conn_closed();
+    }
+    reader_.filled(static_cast<std::size_t>(got));
+    for (;;) {
+      auto frame = reader_.next();
+      if (!frame) {
+        return broken(frame.error().message());
+      }
+      if (!*frame) {
+        break;
+      }
+      if (!handle_frame(std::move(**frame))) {
+        return;
+      }
+    }
+    if (static_cast<std::size_t>(got) < space.size()) {
+      break;  // the socket is empty
+    }
+  }
+  wait_conn();
+}
+
+bool Sandbox::handle_frame(Frame frame) {
+  switch (frame.kind) {
+    case BROOD_FRAME_READY:
+      if (state_ == State::starting) {
+        state_ = State::pool;
+        owner_->on_ready(*this);
+        return state_ != State::gone;
+      }
+      break;
+    case BROOD_FRAME_LOADED:
+      if (state_ == State::running) {
+        owner_->on_loaded(*this);
+        return state_ != State::gone;
+      }
+      break;
+    case BROOD_FRAME_RESULT:
+    case BROOD_FRAME_COMPILED:
+      if (state_ == State::running) {
+        owner_->on_answer(*this, std::move(frame));
+        return state_ != State::gone;
+      }
+      break;
+    default:
+      break;
+  }
+  if (state_ != State::ending) {
+    broken("a frame of kind " + std::to_string(frame.kind) + " while " + status_name(state_));
+  }
+  return false;
+}
+
+void Sandbox::broken(std::string rule) {
+  if (evidence_.broken_rule.empty() && state_ != State::ending) {
+    evidence_.broken_rule = std::move(rule);
+  }
+  kill();
+}
+
+// The process has ended, or closed its socket and goes on: pid 1 or the grace time tells which.
+void Sandbox::conn_closed() {
+  if (state_ == State::ending) {
+    return;
+  }
+  grace_.expires_after(kGrace);
+  grace_.async_wait([self = shared_from_this()](const boost::system::error_code& error) {
+    if (!error && self->state_ != State::gone) {
+      self->broken("it closed its socket without an answer and went on running");
+    }
+  });
+}
+
+// --- pid 1's socket ------------------------------------------------------------------------------
+
+void Sandbox::wait_supervisor() {
+  supervisor_.async_wait(stream_descriptor::wait_read,
+                         [self = shared_from_this()](const boost::system::error_code& error) {
+                           if (!error && self->state_ != State::gone) {
+                             self->read_supervisor();
+                           }
+                         });
+}
+
+void Sandbox::read_supervisor() {
+  for (;;) {
+    char message[sizeof(brood_setup_report) + 1];
+    alignas(cmsghdr) char room[CMSG_SPACE(sizeof(int))] = {};
+    iovec piece{message, sizeof message};
+    msghdr header{};
+    header.msg_iov = &piece;
+    header.msg_iovlen = 1;
+    header.msg_control = room;
+    header.msg_controllen = sizeof room;
+    const ssize_t got =
+        ::recvmsg(supervisor_.native_handle(), &header, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
+    if (got < 0 && errno == EINTR) {
+      continue;
+    }
+    if (got < 0 && errno == EAGAIN) {
+      return wait_supervisor();
+    }
+    if (got <= 0) {
+      return;  // pid 1 has gone; its pidfd tells
+    }
+    base::UniqueFd descriptor;
+    if (const cmsghdr* rights = CMSG_FIRSTHDR(&header); rights != nullptr &&
+                                                        rights->cmsg_type == SCM_RIGHTS &&
+                                                        rights->cmsg_len == CMSG_LEN(sizeof(int))) {
+      int fd = -1;
+      std::memcpy(&fd, CMSG_DATA(rights), sizeof fd);
+      descriptor.reset(fd);
+    }
+    handle_supervisor({message, static_cast<std::size_t>(got)}, std::move(descriptor));
+  }
+}
+
+void Sandbox::handle_supervisor(std::string_view bytes, base::UniqueFd descriptor) {
+  auto message = decode_supervisor(bytes);
+  if (!message) {
+    return broken(message.error().message());
+  }
+  if (const auto* report = std::get_if<brood_setup_report>(&*message)) {
+    if (report->error != 0) {
+      const auto step = static_cast<isolate::Step>(report->step);
+      setup_problem_ =
+          base::Error(std::string("making a sandbox: step ") + isolate::step_name(step),
+                      report->error)
+              .message();
+    } else if (descriptor && !listener_.is_open()) {
+      listener_.assign(descriptor.release());
+      wait_listener();
+    }
+    return;
+  }
+  const auto& end = std::get<brood_handler_end>(*message);
+  evidence_.handler_ended = true;
+  evidence_.handler_signal = end.code == CLD_EXITED ? 0 : end.status;
+  evidence_.handler_status = end.code == CLD_EXITED ? end.status : 0;
+}
+
+// --- seccomp's notifications ---------------------------------------------------------------------
+
+void Sandbox::wait_listener() {
+  listener_.async_wait(stream_descriptor::wait_read,
+                       [self = shared_from_this()](const boost::system::error_code& error) {
+                         if (!error && self->state_ != State::gone) {
+                           self->read_listener();
+                         }
+                       });
+}
+
+void Sandbox::read_listener() {
+  seccomp_notif notification{};
+  if (::ioctl(listener_.native_handle(), SECCOMP_IOCTL_NOTIF_RECV, &notification) != 0) {
+    if (errno == EAGAIN || errno == EINTR) {
+      wait_listener();
+    }
+    return;  // ENOENT: the caller has been killed meanwhile
+  }
+  if (evidence_.refused_call.empty()) {
+    evidence_.refused_call = isolate::syscall_name(notification.data.nr);
+  }
+  kill();  // the call is never answered
+}
+
+// --- what it prints ------------------------------------------------------------------------------
+
+void Sandbox::wait_output() {
+  log_.async_wait(stream_descriptor::wait_read,
+                  [self = shared_from_this()](const boost::system::error_code& error) {
+                    if (!error && self->state_ != State::gone) {
+                      self->drain_output();
+                      if (self->log_.is_open()) {
+                        self->wait_output();
+                      }
+                    }
+                  });
+}
+
+// At most a pipe's worth at a time: a sandbox that floods its log shares the loop with everybody
+// else.
+void Sandbox::drain_output() {
+  char buffer[16 << 10];
+  for (int i = 0; i < 4 && log_.is_open(); ++i) {
+    const ssize_t got = ::read(log_.native_handle(), buffer, sizeof buffer);
+    if (got > 0) {
+      owner_->on_output(*this, {buffer, static_cast<std::size_t>(got)});
+    }
+    if (got == 0) {
+      log_.close();
+    }
+    if (got < static_cast<ssize_t>(sizeof buffer)) {
+      return;
+    }
+  }
+}
+
+// --- its end -------------------------------------------------------------------------------------
+
+void Sandbox::kill() {
+  if (state_ == State::ending || state_ == State::gone) {
+    return;
+  }
+  state_ = State::ending;
+  if (init_) {
+    (void)init_.signal(SIGKILL);  // pid 1: the kernel kills the rest of its namespace with it
+  } else {
+    (void)parts_.cgroup.kill();
+  }
+}
+
+void Sandbox::wait_end() {
+  end_.async_wait(stream_descriptor::wait_read,
+                  [self = shared_from_this()](const boost::system::error_code& error) {
+                    if (!error) {
+                      self->gone();
+                    }
+                  });
+}
+
+Sandbox::Counters Sandbox::counters() const {
+  return {.oom_kills = read_counter(parts_.memory_events, "oom_kill"),
+          .pids_refusals = read_counter(parts_.pids_events, "max")};
+}
+
+void Sandbox::mark_counters() {
+  marked_ = counters();
+}
+
+void Sandbox::count_evidence() {
+  const Counters now = counters();
+  evidence_.oom_kills = now.oom_kills - marked_.oom_kills;
+  evidence_.pids_refusals = now.pids_refusals - marked_.pids_refusals;
+}
+
+void Sandbox::gone() {
+  if (state_ == State::gone) {
+    return;
+  }
+  const auto self = shared_from_this();
+  read_supervisor();
+  drain_output();
+  count_evidence();
+  state_ = State::gone;
+  boost::system::error_code ignored;
+  grace_.cancel();
+  for (Descriptor* descriptor : {&conn_, &supervisor_, &log_, &listener_, &end_}) {
+    descriptor->close(ignored);
+  }
+  gather_.clear();
+  payload_.reset();
+  owner_->on_gone(*this);
+}
+
+SandboxStatus Sandbox::status() const {
+  SandboxStatus status;
+  status.id = id_;
+  status.runtime = runtime_;
+  status.function = function;
+  status.state = status_name(state_);
+  status.pid = init_.pid();
+  status.host_uid = host_uid_;
+  status.age_ms = (monotonic_ns() - born_ns_) / 1'000'000;
+  if (const auto usage = parts_.cgroup ? parts_.cgroup.usage()
+                                       : base::Result<cgroups::Usage>(base::fail_because("gone"));
+      usage) {
+    status.memory_bytes = usage->memory_bytes.value_or(0);
+    status.cpu_us = usage->cpu.usage_us;
+  }
+  return status;
+}
+
+}  // namespace agent

@@ -1,0 +1,163 @@
+// One sandbox as the agent sees it, from the order to its zygote until nothing of it is left.
+#pragma once
+
+#include <array>
+#include <boost/asio/io_context.hpp>
+#include <boost/asio/posix/stream_descriptor.hpp>
+#include <boost/asio/steady_timer.hpp>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+
+#include "agent/protocol.h"
+#include "agent/service.h"
+#include "agent/verdict.h"
+#include "base/error.h"
+#include "base/fd.h"
+#include "base/process.h"
+#include "cgroups/cgroup.h"
+#include "cgroups/limit_writer.h"
+#include "rootfs/mounts.h"
+
+namespace agent {
+
+// What a sandbox is made of before its process exists. Made, and unmade, on the maker's thread.
+struct SandboxParts {
+  std::uint64_t number = 0;
+  std::uint32_t slot = 0;  // of its runtime's uid area
+  cgroups::Cgroup cgroup;
+  cgroups::LimitWriter limits;
+  base::UniqueFd memory_events;  // what has been counted; not there without the controller
+  base::UniqueFd pids_events;
+  rootfs::CodeSlot code_slot;
+  base::UniqueFd code_slave;  // theirs from here on: closed once the zygote has its copies
+  base::UniqueFd conn_theirs;
+  base::UniqueFd supervisor_theirs;
+  base::UniqueFd log_theirs;
+  base::UniqueFd conn;
+  base::UniqueFd supervisor;
+  base::UniqueFd log;
+};
+
+struct PartsRequest {
+  std::uint64_t number = 0;
+  std::uint32_t slot = 0;
+  const cgroups::Cgroup* parent = nullptr;  // the runtime's
+  std::uint32_t zygote_uid = 0;             // may put its children into the sandbox's cgroup
+  rootfs::CodeSlots* slots = nullptr;       // used on the maker's thread only
+  cgroups::Limits limits;                   // until it is bound
+};
+base::Result<SandboxParts> make_parts(const PartsRequest& request);
+
+// Frees what is left of a sandbox whose processes are gone. Blocks (a cgroup may be busy for some
+// milliseconds): for the maker's thread.
+void unmake_parts(SandboxParts parts);
+
+class Sandbox;
+
+// Whom a sandbox tells. All on the event loop; a sandbox may be killed from any of them.
+class SandboxOwner {
+ public:
+  virtual ~SandboxOwner() = default;
+  virtual void on_ready(Sandbox& sandbox) = 0;                // rehearsed: may be bound
+  virtual void on_loaded(Sandbox& sandbox) = 0;               // the bound handler is loaded
+  virtual void on_answer(Sandbox& sandbox, Frame frame) = 0;  // RESULT or COMPILED
+  virtual void on_output(Sandbox& sandbox, std::string_view bytes) = 0;  // what it printed
+  virtual void on_gone(
+      Sandbox& sandbox) = 0;  // all its processes have ended; `evidence` is complete
+};
+
+class Sandbox : public std::enable_shared_from_this<Sandbox> {
+ public:
+  enum class State { starting, pool, idle, running, ending, gone };
+
+  Sandbox(boost::asio::io_context& loop, std::string runtime, std::uint32_t host_uid,
+          SandboxParts parts, std::uint64_t response_limit);
+  Sandbox(const Sandbox&) = delete;
+  Sandbox& operator=(const Sandbox&) = delete;
+
+  // Begins to listen. The owner must outlive the sandbox or be replaced.
+  void listen(SandboxOwner* owner);
+  void set_owner(SandboxOwner* owner) { owner_ = owner; }
+  void spawned(base::UniqueFd pidfd);
+  void spawn_failed(std::string problem);
+  // Descriptors for the zygote, in the order of enum brood_spawn_fd.
+  std::array<int, BROOD_SPAWN_FD_COUNT> descriptors_for_zygote() const;
+  void close_zygote_copies();
+
+  // --- binding; each takes microseconds ---
+  base::Status attach(int code_mount_fd);  // the code is visible inside, read-only, from here on
+  base::Status limit(const FunctionSettings& settings);
+  // Sends what `gather` holds; `payload` is what it points to and is kept until all is written.
+  void send(std::shared_ptr<const void> payload);
+  Gather& gather() { return gather_; }
+
+  // Kills every process of it. `on_gone` follows. The first evidence stands.
+  void kill();
+  Evidence& evidence() { return evidence_; }
+  // Completes the evidence with what the kernel has counted since `mark_counters`.
+  void mark_counters();
+  void count_evidence();
+  // Reads what has been printed and not been told yet.
+  void drain_output();
+
+  State state() const { return state_; }
+  void set_state(State state) { state_ = state; }
+  bool usable() const { return state_ == State::pool || state_ == State::idle; }
+  const std::string& id() const { return id_; }
+  std::uint64_t number() const { return parts_.number; }
+  std::uint32_t slot() const { return parts_.slot; }
+  const std::string& setup_problem() const { return setup_problem_; }
+  SandboxStatus status() const;
+  std::string function;  // bound to it; empty in the pool
+  SandboxParts release_parts() { return std::move(parts_); }
+
+ private:
+  using Descriptor = boost::asio::posix::stream_descriptor;
+  void wait_conn();
+  void read_conn();
+  bool handle_frame(Frame frame);
+  void broken(std::string rule);
+  void wait_supervisor();
+  void read_supervisor();
+  void handle_supervisor(std::string_view bytes, base::UniqueFd descriptor);
+  void wait_listener();
+  void read_listener();
+  void wait_output();
+  void wait_writable();
+  void flush();
+  void wait_end();
+  void conn_closed();
+  void gone();
+
+  SandboxOwner* owner_ = nullptr;
+  std::string runtime_;
+  std::string id_;
+  std::uint32_t host_uid_;
+  std::int64_t born_ns_;
+  State state_ = State::starting;
+  SandboxParts parts_;
+  base::PidRef init_;
+  Descriptor conn_;
+  Descriptor supervisor_;
+  Descriptor log_;
+  Descriptor listener_;  // seccomp's notifications
+  Descriptor end_;       // a copy of the pidfd
+  boost::asio::steady_timer grace_;
+  FrameReader reader_;
+  Gather gather_;
+  std::shared_ptr<const void> payload_;
+  bool writing_ = false;
+  Evidence evidence_;
+  struct Counters {
+    std::uint64_t oom_kills = 0;
+    std::uint64_t pids_refusals = 0;
+  };
+  Counters counters() const;
+  Counters marked_;
+  std::string setup_problem_;
+};
+
+}  // namespace agent

@@ -1,0 +1,140 @@
+#include "agent/types.h"
+
+#include <algorithm>
+#include <cctype>
+#include <cstring>
+
+#include "base/units.h"
+
+namespace agent {
+namespace {
+
+constexpr std::array<std::string_view, kEndingCount> kEndingNames{
+    "ok",         "handler_error",     "init_error",
+    "timeout",    "out_of_memory",     "pids_limit",
+    "killed",     "payload_too_large", "response_too_large",
+    "overloaded", "protocol_error",    "internal"};
+constexpr std::array<int, kEndingCount> kHttpStatus{200, 500, 500, 504, 502, 502,
+                                                    502, 413, 502, 429, 502, 500};
+constexpr int kFirstFailureExit = 10;
+constexpr std::array<std::string_view, kStageCount> kStageNames{
+    "received", "queued", "assigned", "attached", "limited", "sent",
+    "woken",    "loaded", "called",   "returned", "encoded", "answered"};
+
+bool is_identifier(std::string_view text) {
+  const auto word = [](char c) {
+    return std::isalnum(static_cast<unsigned char>(c)) != 0 || c == '_';
+  };
+  return !text.empty() && std::isdigit(static_cast<unsigned char>(text.front())) == 0 &&
+         std::all_of(text.begin(), text.end(), word);
+}
+
+// MODULE(.MODULE)*.FUNCTION: it becomes a file's path, so nothing but identifiers.
+bool is_handler(std::string_view text) {
+  if (text.size() > 255 || text.find('.') == std::string_view::npos) {
+    return false;
+  }
+  for (;;) {
+    const auto dot = text.find('.');
+    if (!is_identifier(text.substr(0, dot))) {
+      return false;
+    }
+    if (dot == std::string_view::npos) {
+      return true;
+    }
+    text.remove_prefix(dot + 1);
+  }
+}
+
+template <typename T>
+std::string out_of_range(const char* field, T value, T low, T high, const std::string& shown) {
+  return value < low || value > high ? std::string(field) + " must be " + shown : std::string{};
+}
+
+std::string check_environment(const std::map<std::string, std::string>& environment) {
+  constexpr std::size_t kMostInOne = 4 << 10;
+  constexpr std::size_t kMostTogether = 64 << 10;
+  std::size_t together = 0;
+  for (const auto& [key, value] : environment) {
+    if (!is_identifier(key)) {
+      return "environment: '" + key + "' is not a name ([A-Za-z_][A-Za-z0-9_]*)";
+    }
+    if (value.find('\0') != std::string::npos) {
+      return "environment: the value of " + key + " has a NUL byte";
+    }
+    if (value.size() > kMostInOne) {
+      return "environment: the value of " + key + " is over 4 KiB";
+    }
+    together += key.size() + value.size() + 2;
+  }
+  return together > kMostTogether ? "environment: all values together are over 64 KiB"
+                                  : std::string{};
+}
+
+}  // namespace
+
+std::string_view ending_name(Ending ending) {
+  return kEndingNames[static_cast<std::size_t>(ending)];
+}
+
+std::optional<Ending> ending_of(std::string_view name) {
+  const auto* found = std::find(kEndingNames.begin(), kEndingNames.end(), name);
+  if (found == kEndingNames.end()) {
+    return std::nullopt;
+  }
+  return static_cast<Ending>(found - kEndingNames.begin());
+}
+
+int http_status_of(Ending ending) {
+  return kHttpStatus[static_cast<std::size_t>(ending)];
+}
+
+int exit_code_of(Ending ending) {
+  return ending == Ending::ok ? 0 : kFirstFailureExit + static_cast<int>(ending);
+}
+
+std::string_view stage_name(Stage stage) {
+  return kStageNames[static_cast<std::size_t>(stage)];
+}
+
+std::string validate_name(std::string_view name) {
+  const auto fine = [](char c) {
+    return (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '_' || c == '-';
+  };
+  if (name.empty() || name.size() > 63 || name.front() == '-' || name.front() == '_' ||
+      !std::all_of(name.begin(), name.end(), fine)) {
+    return "a name is 1 to 63 of a-z, 0-9, '-' and '_', and begins with a letter or a digit";
+  }
+  return {};
+}
+
+std::string validate(const FunctionSettings& settings) {
+  using namespace std::chrono_literals;
+  if (auto problem = validate_name(settings.runtime); !problem.empty()) {
+    return "runtime: " + problem;
+  }
+  if (!is_handler(settings.handler)) {
+    return "handler must be MODULE.FUNCTION, such as handler.main";
+  }
+  if (settings.network != "none") {
+    return "network must be none";
+  }
+  const std::string problems[] = {
+      out_of_range<std::uint64_t>("memory", settings.memory_bytes, 16ULL << 20, 64ULL << 30,
+                                  "16MiB to 64GiB"),
+      out_of_range<std::uint32_t>("cpu", settings.milli_cpu, 10, 1'024'000, "0.01 to 1024"),
+      out_of_range<std::uint32_t>("pids", settings.pids, 4, 32'768, "4 to 32768"),
+      out_of_range("timeout", settings.timeout, 1ms, std::chrono::milliseconds(15min),
+                   "1ms to 15m"),
+      out_of_range<std::uint32_t>("concurrency", settings.concurrency, 1, 1000, "1 to 1000"),
+      out_of_range<std::uint32_t>("queue", settings.queue, 0, 10'000, "0 to 10000"),
+      out_of_range("idle", settings.idle, 0ms, std::chrono::milliseconds(24h), "0 to 24h")};
+  for (const std::string& problem : problems) {
+    if (!problem.empty()) {
+      return problem;
+    }
+  }
+  return check_environment(settings.environment);
+}
+
+}  // namespace agent
