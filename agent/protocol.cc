@@ -334,10 +334,12 @@ base::Status FrameReader::finish_frame() {
     return broken("frame with " + std::to_string(left_) + " bytes after its last part");
   }
   if (frame_.is_error()) {
-    constexpr std::size_t kLimits[] = {kMaxErrorType, kMaxMessage, kMaxTrace};
-    for (std::size_t i = 0; i < frame_.parts.size(); ++i) {
-      frame_.parts[i] = printable(frame_.parts[i], kLimits[i]);
-    }
+    std::string& type = frame_.parts[BROOD_ERROR_TYPE];
+    std::string& message = frame_.parts[BROOD_ERROR_MESSAGE];
+    std::string& trace = frame_.parts[BROOD_ERROR_TRACE];
+    type = printable(type, kMaxErrorType);
+    message = printable(message, kMaxMessage);
+    trace = printable(trace, kMaxTrace);
     return {};
   }
   if (frame_.kind == BROOD_FRAME_RESULT) {
