@@ -174,7 +174,6 @@ bool hold_user_namespace(Notebook& notebook, NamespaceHolder& holder) {
     ::close(stay[1]);
     Notebook own;
     const char good = enter_user_namespace(own, 0) ? 1 : 0;
-    errno = own.note().error;
     char byte = 0;
     ::_exit(::write(ready[1], &good, 1) == 1 && ::read(stay[0], &byte, 1) >= 0 ? 0 : 1);
   }
@@ -183,8 +182,12 @@ bool hold_user_namespace(Notebook& notebook, NamespaceHolder& holder) {
   holder.release.reset(stay[1]);
   char good = 0;
   if (!notebook.did("fork", holder.pid) ||
-      !notebook.did("wait for a user namespace", ::read(ready[0], &good, 1) == 1 ? 0 : -1)) {
+      !notebook.did("wait for a user namespace", ::read(ready[0], &good, 1))) {
     return false;
+  }
+  if (good != 1) {
+    errno = EPERM;
+    return notebook.did("make a user namespace", -1);
   }
   char path[64];
   std::snprintf(path, sizeof path, "/proc/%d/ns/user", holder.pid);
@@ -247,9 +250,8 @@ Trial try_idmapped_mount(const std::string& directory) {
     struct mount_attr map {};
     map.attr_set = MOUNT_ATTR_IDMAP;
     map.userns_fd = static_cast<std::uint64_t>(holder.user_namespace.get());
-    const base::UniqueFd tree(
-        ::open_tree(AT_FDCWD, directory.c_str(),
-                    OPEN_TREE_CLONE | static_cast<unsigned>(OPEN_TREE_CLOEXEC)));
+    const base::UniqueFd tree(::open_tree(
+        AT_FDCWD, directory.c_str(), OPEN_TREE_CLONE | static_cast<unsigned>(OPEN_TREE_CLOEXEC)));
     if (notebook.did("open_tree", tree.get())) {
       notebook.did("mount_setattr idmap",
                    ::mount_setattr(tree.get(), "", AT_EMPTY_PATH, &map, sizeof map));
@@ -344,16 +346,15 @@ Trial try_seccomp_notification() {
     sock_filter allow_all = BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW);
     sock_fprog program{.len = 1, .filter = &allow_all};
     if (notebook.did("no_new_privs", ::prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))) {
-      notebook.did("seccomp NEW_LISTENER",
-                   ::syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER,
-                             SECCOMP_FILTER_FLAG_NEW_LISTENER, &program));
+      notebook.did("seccomp NEW_LISTENER", ::syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER,
+                                                     SECCOMP_FILTER_FLAG_NEW_LISTENER, &program));
     }
   });
 }
 
 int landlock_version() {
-  const long version = ::syscall(SYS_landlock_create_ruleset, nullptr, 0,
-                                 LANDLOCK_CREATE_RULESET_VERSION);
+  const long version =
+      ::syscall(SYS_landlock_create_ruleset, nullptr, 0, LANDLOCK_CREATE_RULESET_VERSION);
   return version < 0 ? 0 : static_cast<int>(version);
 }
 

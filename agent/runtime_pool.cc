@@ -102,12 +102,13 @@ base::Status RuntimePool::claim_resources() {
 base::Result<std::unique_ptr<Zygote>> RuntimePool::spawn_zygote() {
   constexpr rootfs::MountFlags read_only{.read_only = true, .nosuid = true, .nodev = true};
   BROOD_TRY(const base::UniqueFd image, rootfs::clone_tree(image_->root.get(), read_only));
+  BROOD_TRY(const base::UniqueFd lower, rootfs::clone_tree(image_->root.get(), read_only));
   BROOD_TRY(
       const base::UniqueFd support_dir,
       base::open_at(AT_FDCWD, context_.config.support_dir + "/python", O_RDONLY | O_DIRECTORY));
   BROOD_TRY(const base::UniqueFd support, rootfs::clone_tree(support_dir.get(), read_only));
   BROOD_TRY(const base::UniqueFd devices, rootfs::device_tmpfs());
-  BROOD_TRY(const base::UniqueFd run, rootfs::run_tmpfs({"brood"}));
+  BROOD_TRY(const base::UniqueFd run, rootfs::run_tmpfs({"brood", "image"}));
   BROOD_TRY(zygote_cgroup_, cgroup_->create("zygote-" + std::to_string(restarts_)));
 
   std::vector<std::string> preload = image_->manifest.preload;
@@ -116,6 +117,7 @@ base::Result<std::unique_ptr<Zygote>> RuntimePool::spawn_zygote() {
                           .interpreter = image_->manifest.interpreter,
                           .preload = std::move(preload),
                           .image_fd = image.get(),
+                          .lower_fd = lower.get(),
                           .dev_fd = devices.get(),
                           .run_fd = run.get(),
                           .support_fd = support.get(),

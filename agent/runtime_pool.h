@@ -44,10 +44,10 @@ struct PoolContext {
   const isolate::Features& features;
   const isolate::Filter& sandbox_filter;
   const isolate::Filter& zygote_filter;
-  rootfs::CodeSlots& slots;         // used on the maker's thread only
-  std::function<bool()> busy;       // an invocation is under way: refill can wait
-  std::function<bool()> room;       // one more sandbox is allowed on this host
-  std::function<void(int)> count;   // sandboxes begun (+1) and gone (-1)
+  rootfs::CodeSlots& slots;                 // used on the maker's thread only
+  std::function<bool()> busy;               // an invocation is under way: refill can wait
+  std::function<bool()> room;               // one more sandbox is allowed on this host
+  std::function<void(int)> count;           // sandboxes begun (+1) and gone (-1)
   std::function<void()> restarted = [] {};  // a zygote has died
 };
 

@@ -74,6 +74,7 @@ base::Result<std::unique_ptr<Zygote>> Zygote::start(boost::asio::io_context& loo
   request.ids = setup.ids;
   request.cgroup_fd = setup.cgroup_fd;
   request.root_fd = setup.image_fd;
+  request.lower_fd = setup.lower_fd;
   request.dev_fd = setup.dev_fd;
   request.run_fd = setup.run_fd;
   request.support_fd = setup.support_fd;

@@ -26,6 +26,7 @@ struct ZygoteSetup {
   std::string interpreter;           // path inside the image
   std::vector<std::string> preload;  // modules
   int image_fd = -1;  // detached mount of the image, read-only; borrowed, as all below
+  int lower_fd = -1;  // the same again: the lower layer of its sandboxes
   int dev_fd = -1;
   int run_fd = -1;
   int support_fd = -1;

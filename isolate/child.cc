@@ -101,21 +101,21 @@ int session() {
 
 int scratch(const Plan& plan) {
   if (const int error =
-          do_mount("tmpfs", "/run", "tmpfs", MS_NOSUID | MS_NODEV, plan.scratch_options)) {
+          do_mount("tmpfs", "/tmp", "tmpfs", MS_NOSUID | MS_NODEV, plan.scratch_options)) {
     return error;
   }
   struct Entry {
     const char* path;
     unsigned mode;
   };
-  constexpr Entry kEntries[] = {{"/run/upper", 0755}, {"/run/work", 0755}, {"/run/root", 0755},
-                                {"/run/tmp", 01777},  {"/run/shm", 01777}, {"/run/empty", 0555}};
+  constexpr Entry kEntries[] = {{"/tmp/upper", 0755}, {"/tmp/work", 0755}, {"/tmp/root", 0755},
+                                {"/tmp/tmp", 01777},  {"/tmp/shm", 01777}, {"/tmp/empty", 0555}};
   for (const Entry& entry : kEntries) {
     if (const int error = make_directory(entry.path, entry.mode)) {
       return error;
     }
   }
-  return do_mount("tmpfs", "/run/empty", "tmpfs", MS_RDONLY | kPlain,
+  return do_mount("tmpfs", "/tmp/empty", "tmpfs", MS_RDONLY | kPlain,
                   "size=4k,nr_inodes=2,mode=0555");
 }
 
@@ -123,7 +123,7 @@ int scratch(const Plan& plan) {
 // namespace may not use trusted.* attributes.
 int overlay(const Plan& plan) {
   return do_mount("overlay", plan.root, "overlay", MS_NOSUID | MS_NODEV,
-                  "lowerdir=/,upperdir=/run/upper,workdir=/run/work,userxattr");
+                  "lowerdir=/run/image,upperdir=/tmp/upper,workdir=/tmp/work,userxattr");
 }
 
 // The device nodes sit on a read-only tmpfs that the agent made: a user namespace may not make any.
@@ -142,7 +142,7 @@ int bind(const Plan& plan, const char* source, const char* below) {
 
 int shared_memory(const Plan& plan) {
   const Path target(plan.root, "/dev/shm");
-  if (const int error = bind(plan, "/run/shm", "/dev/shm")) {
+  if (const int error = bind(plan, "/tmp/shm", "/dev/shm")) {
     return error;
   }
   return do_mount(nullptr, target.text(), nullptr, MS_REMOUNT | MS_BIND | kPlain, nullptr);
@@ -162,7 +162,7 @@ int mask(const Plan& plan, const Mask& mask) {
     case MaskKind::file:
       return do_mount("/dev/null", target.text(), nullptr, MS_BIND, nullptr);
     case MaskKind::directory:
-      return do_mount("/run/empty", target.text(), nullptr, MS_BIND, nullptr);
+      return do_mount("/tmp/empty", target.text(), nullptr, MS_BIND, nullptr);
     case MaskKind::read_only:
       if (const int error = do_mount(target.text(), target.text(), nullptr, MS_BIND, nullptr)) {
         return error;
@@ -189,7 +189,11 @@ int run(const Plan& plan, const brood_child_values& values) {
     return error;
   }
   const Path support(plan.root, "/run/brood");
-  return attach(values.support_fd, support.text());
+  if (const int error = attach(values.support_fd, support.text())) {
+    return error;
+  }
+  const Path lower(plan.root, "/run/image");
+  return attach(values.lower_fd, lower.text());
 }
 
 int code(const Plan& plan, const brood_child_values& values) {
@@ -383,7 +387,7 @@ int run_step(const Plan& plan, Step step, brood_child_values& values) {
     case Step::mask_proc:
       return mask_proc(plan);
     case Step::temporary:
-      return bind(plan, "/run/tmp", "/tmp");
+      return bind(plan, "/tmp/tmp", "/tmp");
     case Step::run:
       return run(plan, values);
     case Step::code:

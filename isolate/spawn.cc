@@ -130,6 +130,7 @@ base::Result<base::OwnedPid> spawn(const SpawnRequest& request) {
   BROOD_TRY(Pipe report, make_pipe());
   Launch launch{.plan = request.plan,
                 .values = {.root_fd = request.root_fd,
+                           .lower_fd = request.lower_fd,
                            .dev_fd = request.dev_fd,
                            .run_fd = request.run_fd,
                            .support_fd = request.support_fd,

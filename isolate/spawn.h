@@ -22,6 +22,7 @@ struct SpawnRequest {
   IdRange ids;
   int cgroup_fd = -1;  // joined at birth (CLONE_INTO_CGROUP)
   int root_fd = -1;    // detached mounts, see child.h; borrowed
+  int lower_fd = -1;
   int dev_fd = -1;
   int run_fd = -1;
   int support_fd = -1;

@@ -117,7 +117,7 @@ base::Result<Plan> plan_sandbox(const SandboxSpec& spec, const Features& feature
     return base::fail_because("a sandbox's scratch space may not be unlimited (size 0)");
   }
   Plan plan = empty_plan(features);
-  std::strcpy(plan.root, "/run/root");
+  std::strcpy(plan.root, "/tmp/root");
   std::snprintf(plan.scratch_options, sizeof plan.scratch_options,
                 "size=%llu,nr_inodes=%u,mode=0755",
                 static_cast<unsigned long long>(spec.scratch_bytes), spec.scratch_inodes);

@@ -22,7 +22,7 @@ enum class Step : std::uint32_t {
   proc,            // a fresh /proc of the new pid namespace
   mask_proc,       // what in /proc tells of or acts on the host
   temporary,       // /tmp
-  run,             // zygote: /run, with the runtime's programs
+  run,             // zygote: /run, with the runtime's programs and the image once more
   code,            // sandbox: the slave mount at which the function's code appears
   enter_root,      // pivot_root, and the host's tree is gone
   // Host name, network
