@@ -209,74 +209,83 @@ Result<UniqueFd> code_overlay(int code_dir_fd, int empty_dir_fd) {
   return overlay.mount(MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV);
 }
 
-CodeSlot::CodeSlot(CodeSlot&& other) noexcept
+Result<HeldMount> HeldMount::hold(int parent_fd, std::string name, UniqueFd detached) {
+  if (::mkdirat(parent_fd, name.c_str(), 0700) != 0) {
+    return fail_errno("mkdirat", name);
+  }
+  if (::move_mount(detached.get(), "", parent_fd, name.c_str(), MOVE_MOUNT_F_EMPTY_PATH) != 0) {
+    const int code = errno;
+    ::unlinkat(parent_fd, name.c_str(), AT_REMOVEDIR);
+    return fail(base::Error("move_mount", code, name));
+  }
+  return HeldMount(parent_fd, std::move(name), std::move(detached));
+}
+
+HeldMount::HeldMount(HeldMount&& other) noexcept
     : parent_fd_(other.parent_fd_),
       name_(std::move(other.name_)),
-      master_(std::move(other.master_)) {}
+      mount_(std::move(other.mount_)) {}
 
-CodeSlot& CodeSlot::operator=(CodeSlot&& other) noexcept {
+HeldMount& HeldMount::operator=(HeldMount&& other) noexcept {
   if (this != &other) {
-    (void)close();
+    (void)release();
     parent_fd_ = other.parent_fd_;
     name_ = std::move(other.name_);
-    master_ = std::move(other.master_);
+    mount_ = std::move(other.mount_);
   }
   return *this;
 }
 
-Result<UniqueFd> CodeSlot::slave() const {
-  // A clone of a shared mount is its peer; only then can it become its slave.
-  BROOD_TRY(UniqueFd clone, clone_mount(master_.get()));
-  BROOD_CHECK(set_attributes(clone.get(), 0, MS_SLAVE));
-  return clone;
-}
-
-Status CodeSlot::attach(int code_mount_fd) {
-  BROOD_TRY(const UniqueFd clone, clone_mount(code_mount_fd));
-  if (::move_mount(clone.get(), "", master_.get(), "",
-                   MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH) != 0) {
-    return fail_errno("move_mount", "code slot " + name_);
-  }
-  return {};
-}
-
-Status CodeSlot::close() {
-  if (!master_) {
+Status HeldMount::release() {
+  if (!mount_) {
     return {};
   }
-  master_.reset();
-  // umount takes what is on top: first the code, if there is any, then the master.
+  mount_.reset();
+  // umount takes what is on top, so a master with code on it takes two.
   const std::string path = path_of(parent_fd_) + "/" + name_;
   for (int i = 0; i < kMaxStacked && ::umount2(path.c_str(), MNT_DETACH | UMOUNT_NOFOLLOW) == 0;
        ++i) {
   }
   if (::unlinkat(parent_fd_, name_.c_str(), AT_REMOVEDIR) != 0) {
-    return fail_errno("rmdir", "code slot " + name_);
+    return fail_errno("rmdir", name_);
+  }
+  return {};
+}
+
+Result<UniqueFd> CodeSlot::slave() const {
+  // A clone of a shared mount is its peer; only then can it become its slave.
+  BROOD_TRY(UniqueFd clone, clone_mount(master_.fd()));
+  BROOD_CHECK(set_attributes(clone.get(), 0, MS_SLAVE));
+  return clone;
+}
+
+Status CodeSlot::attach(const HeldMount& code) {
+  BROOD_TRY(const UniqueFd clone, clone_mount(code.fd()));
+  if (::move_mount(clone.get(), "", master_.fd(), "",
+                   MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH) != 0) {
+    return fail_errno("move_mount", "code slot " + master_.name());
   }
   return {};
 }
 
 Result<CodeSlots> CodeSlots::make(const std::string& directory) {
   BROOD_TRY(UniqueFd parent, base::open_at(AT_FDCWD, directory, O_PATH | O_DIRECTORY | O_NOFOLLOW));
-  BROOD_TRY(UniqueFd seed, run_tmpfs({}));
+  BROOD_TRY(UniqueFd empty, run_tmpfs({}));
+  BROOD_TRY(HeldMount seed, HeldMount::hold(parent.get(), "seed", std::move(empty)));
   return CodeSlots(std::move(parent), std::move(seed));
 }
 
 Result<CodeSlot> CodeSlots::slot() {
-  const std::string name = std::to_string(next_++);
-  BROOD_TRY(UniqueFd master, clone_mount(seed_.get()));
-  if (::mkdirat(directory_.get(), name.c_str(), 0700) != 0) {
-    return fail_errno("mkdirat", "code slot " + name);
-  }
-  if (::move_mount(master.get(), "", directory_.get(), name.c_str(), MOVE_MOUNT_F_EMPTY_PATH) !=
-      0) {
-    const int code = errno;
-    ::unlinkat(directory_.get(), name.c_str(), AT_REMOVEDIR);
-    return fail(base::Error("move_mount", code, "code slot " + name));
-  }
-  CodeSlot slot(directory_.get(), name, std::move(master));
-  BROOD_CHECK(set_attributes(slot.master_.get(), 0, MS_SHARED));
-  return slot;
+  BROOD_TRY(UniqueFd clone, clone_mount(seed_.fd()));
+  BROOD_TRY(HeldMount master,
+            HeldMount::hold(directory_.get(), "slot-" + std::to_string(next_++), std::move(clone)));
+  BROOD_CHECK(set_attributes(master.fd(), 0, MS_SHARED));
+  return CodeSlot(std::move(master));
+}
+
+Result<HeldMount> CodeSlots::code(int code_dir_fd) {
+  BROOD_TRY(UniqueFd overlay, code_overlay(code_dir_fd, seed_.fd()));
+  return HeldMount::hold(directory_.get(), "code-" + std::to_string(next_++), std::move(overlay));
 }
 
 }  // namespace rootfs

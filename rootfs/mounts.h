@@ -28,8 +28,9 @@ struct MountFlags {
 };
 
 // Moves the calling process to a mount namespace of its own, which hears of the host's mounts but
-// tells the host of none. The agent does so once, before it makes slots: its mounts then end with
-// it, however it ends. Must be called while the process has one thread.
+// tells the host of none. The agent does so once, before it opens directories and makes slots: its
+// mounts then end with it, however it ends, and a descriptor opened earlier belongs to the old
+// namespace and cannot be cloned. Must be called while the process has one thread.
 base::Status enter_own_mount_namespace();
 
 // A detached mount of the directory behind `dir_fd` (O_PATH will do) and of nothing that is mounted
@@ -51,6 +52,37 @@ base::Result<base::UniqueFd> run_tmpfs(const std::vector<std::string>& names);
 // descriptors may be closed afterwards; the directory must not change while the mount lives.
 base::Result<base::UniqueFd> code_overlay(int code_dir_fd, int empty_dir_fd);
 
+// A mount in the agent's own namespace, at a directory made for it; both go away with it. Kernels
+// before 6.15 clone a mount only where it is attached, so whatever is cloned often is held so.
+class HeldMount {
+ public:
+  // Moves a detached mount to PARENT/NAME. `parent_fd` is borrowed and outlives the mount.
+  static base::Result<HeldMount> hold(int parent_fd, std::string name, base::UniqueFd detached);
+
+  HeldMount() = default;
+  HeldMount(HeldMount&& other) noexcept;
+  HeldMount& operator=(HeldMount&& other) noexcept;
+  HeldMount(const HeldMount&) = delete;
+  HeldMount& operator=(const HeldMount&) = delete;
+  ~HeldMount() { (void)release(); }
+
+  explicit operator bool() const { return static_cast<bool>(mount_); }
+  // Root of the mount, O_PATH.
+  int fd() const { return mount_.get(); }
+  const std::string& name() const { return name_; }
+  // Unmounts it with everything on it, and removes the directory. EBUSY is not an outcome: who
+  // still uses the mount keeps it until they are done.
+  base::Status release();
+
+ private:
+  HeldMount(int parent_fd, std::string name, base::UniqueFd mount)
+      : parent_fd_(parent_fd), name_(std::move(name)), mount_(std::move(mount)) {}
+
+  int parent_fd_ = -1;
+  std::string name_;
+  base::UniqueFd mount_;
+};
+
 // One sandbox's place for code: the agent's end of a pair of mounts. What is mounted on this end
 // (the master) appears on the sandbox's end (the slave), in its mount namespace, without any doing
 // of the sandbox. The copy inside comes from a more privileged user namespace, so its flags cannot
@@ -59,11 +91,6 @@ base::Result<base::UniqueFd> code_overlay(int code_dir_fd, int empty_dir_fd);
 class CodeSlot {
  public:
   CodeSlot() = default;
-  CodeSlot(CodeSlot&& other) noexcept;
-  CodeSlot& operator=(CodeSlot&& other) noexcept;
-  CodeSlot(const CodeSlot&) = delete;
-  CodeSlot& operator=(const CodeSlot&) = delete;
-  ~CodeSlot() { (void)close(); }
 
   explicit operator bool() const { return static_cast<bool>(master_); }
 
@@ -71,39 +98,40 @@ class CodeSlot {
   // code shall be.
   base::Result<base::UniqueFd> slave() const;
 
-  // Shows a clone of a detached mount (of `code_overlay`; its flags are kept) through every slave.
-  // On the path of a cold invocation. At most once.
-  base::Status attach(int code_mount_fd);
+  // Shows a clone of `code` (its flags are kept) through the slave. On the path of a cold
+  // invocation: about 10 us. At most once.
+  base::Status attach(const HeldMount& code);
 
-  // Takes the code out of the sandbox, where it still lives, and leaves no mount and no directory.
-  base::Status close();
+  // Takes the code out of the sandbox, where it still lives, and leaves no mount and no directory;
+  // so does the destructor. Unmounting waits for the kernel (about 0.15 ms): not for the path.
+  base::Status close() { return master_.release(); }
 
  private:
   friend class CodeSlots;
-  CodeSlot(int parent_fd, std::string name, base::UniqueFd master)
-      : parent_fd_(parent_fd), name_(std::move(name)), master_(std::move(master)) {}
+  explicit CodeSlot(HeldMount master) : master_(std::move(master)) {}
 
-  int parent_fd_ = -1;  // of the CodeSlots
-  std::string name_;
-  base::UniqueFd master_;
+  HeldMount master_;
 };
 
-// The directory where the masters are, and the empty file system that they are clones of. Outlives
-// its slots. For one thread.
+// The agent's directory for masters and for the code that is shown through them. Outlives both. For
+// one thread.
 class CodeSlots {
  public:
-  // `directory` exists, is the caller's alone, and is in a mount that is not shared (see
+  // `directory` exists, is empty and the caller's alone, and is in a mount that is not shared (see
   // enter_own_mount_namespace): else each slot would be told to other namespaces.
   static base::Result<CodeSlots> make(const std::string& directory);
 
   base::Result<CodeSlot> slot();
+  // A function's code, ready to be attached any number of times: held from `deploy` on, so that
+  // nothing but a clone is left for an invocation. See code_overlay for what may be closed.
+  base::Result<HeldMount> code(int code_dir_fd);
 
  private:
-  CodeSlots(base::UniqueFd directory, base::UniqueFd seed)
+  CodeSlots(base::UniqueFd directory, HeldMount seed)
       : directory_(std::move(directory)), seed_(std::move(seed)) {}
 
   base::UniqueFd directory_;
-  base::UniqueFd seed_;
+  HeldMount seed_;  // an empty, read-only file system, which all masters are clones of
   std::uint64_t next_ = 0;
 };
 

@@ -137,27 +137,29 @@ std::string mountinfo_of(const std::string& place) {
   return found;
 }
 
-// A code directory with one file, an overlay of it, and the place for slots.
+// A code directory with one file, the place for slots, and the code held there.
 struct Bench {
   tests::ScratchDirectory scratch;
   UniqueFd code_directory;
-  UniqueFd code;
+  rootfs::CodeSlots slots;
+  rootfs::HeldMount code;
   std::string inside;  // where the sandbox puts its end
 
-  Bench() {
-    for (const char* name : {"store", "empty", "slots", "inside", "neighbour"}) {
-      REQUIRE(::mkdirat(scratch.fd(), name, 0755) == 0);
-    }
+  Bench() : slots(make_slots()) {
     REQUIRE(base::replace_file_at(scratch.fd(), "store/handler.py", "x = 1\n", 0644));
     code_directory = base::open_at(scratch.fd(), "store", O_PATH | O_DIRECTORY).value();
-    const UniqueFd empty = base::open_at(scratch.fd(), "empty", O_PATH | O_DIRECTORY).value();
-    auto made = rootfs::code_overlay(code_directory.get(), empty.get());
+    auto made = slots.code(code_directory.get());
     INFO((made ? "" : made.error().message()));
     REQUIRE(made);
     code = std::move(*made);
     inside = scratch.path() + "/inside";
   }
-  rootfs::CodeSlots slots() const {
+
+ private:
+  rootfs::CodeSlots make_slots() const {
+    for (const char* name : {"store", "slots", "inside", "neighbour"}) {
+      REQUIRE(::mkdirat(scratch.fd(), name, 0755) == 0);
+    }
     return rootfs::CodeSlots::make(scratch.path() + "/slots").value();
   }
 };
@@ -216,9 +218,8 @@ TEST_CASE("a cloned tree has the flags it was asked for, and its original keeps 
 
 TEST_CASE("code that is attached appears in a sandbox that runs already") {
   need_own_mounts();
-  const Bench bench;
-  rootfs::CodeSlots slots = bench.slots();
-  rootfs::CodeSlot slot = slots.slot().value();
+  Bench bench;
+  rootfs::CodeSlot slot = bench.slots.slot().value();
   const UniqueFd slave = slot.slave().value();
   Inside sandbox([&](std::ostream& out, const std::function<void()>& wait) {
     move_to(slave.get(), bench.inside);
@@ -230,7 +231,7 @@ TEST_CASE("code that is attached appears in a sandbox that runs already") {
     out << "create " << errno_of_create(directory.get(), "new") << "\n";
     out << "write " << errno_of_create(directory.get(), "handler.py") << "\n";
   });
-  REQUIRE(slot.attach(bench.code.get()));
+  REQUIRE(slot.attach(bench.code));
   const std::string seen = sandbox.finish();
   CHECK(seen == "before -1\nafter x = 1\ncreate " + std::to_string(EROFS) + "\nwrite " +
                     std::to_string(EROFS) + "\n");
@@ -238,9 +239,8 @@ TEST_CASE("code that is attached appears in a sandbox that runs already") {
 
 TEST_CASE("root of a sandbox's own namespaces cannot make its code writable") {
   need_own_mounts();
-  const Bench bench;
-  rootfs::CodeSlots slots = bench.slots();
-  rootfs::CodeSlot slot = slots.slot().value();
+  Bench bench;
+  rootfs::CodeSlot slot = bench.slots.slot().value();
   const UniqueFd slave = slot.slave().value();
   Inside sandbox([&](std::ostream& out, const std::function<void()>& wait) {
     move_to(slave.get(), bench.inside);
@@ -257,16 +257,15 @@ TEST_CASE("root of a sandbox's own namespaces cannot make its code writable") {
     const UniqueFd directory = base::open_at(AT_FDCWD, bench.inside, O_RDONLY).value();
     out << "create " << errno_of_create(directory.get(), "new") << "\n";
   });
-  REQUIRE(slot.attach(bench.code.get()));
+  REQUIRE(slot.attach(bench.code));
   CHECK(sandbox.finish() ==
         "remount -1\nclear -1\nclear -1\nclear -1\ncreate " + std::to_string(EROFS) + "\n");
 }
 
 TEST_CASE("a sandbox without capabilities cannot take its code off") {
   need_own_mounts();
-  const Bench bench;
-  rootfs::CodeSlots slots = bench.slots();
-  rootfs::CodeSlot slot = slots.slot().value();
+  Bench bench;
+  rootfs::CodeSlot slot = bench.slots.slot().value();
   const UniqueFd slave = slot.slave().value();
   Inside sandbox([&](std::ostream& out, const std::function<void()>& wait) {
     move_to(slave.get(), bench.inside);
@@ -276,22 +275,21 @@ TEST_CASE("a sandbox without capabilities cannot take its code off") {
     out << "detach " << ::umount2(bench.inside.c_str(), MNT_DETACH) << "\n";
     out << "still " << ::access((bench.inside + "/handler.py").c_str(), F_OK) << "\n";
   });
-  REQUIRE(slot.attach(bench.code.get()));
+  REQUIRE(slot.attach(bench.code));
   CHECK(sandbox.finish() == "umount -1\ndetach -1\nstill 0\n");
 }
 
 TEST_CASE("a sandbox's list of mounts shows no path of the host") {
   need_own_mounts();
-  const Bench bench;
-  rootfs::CodeSlots slots = bench.slots();
-  rootfs::CodeSlot slot = slots.slot().value();
+  Bench bench;
+  rootfs::CodeSlot slot = bench.slots.slot().value();
   const UniqueFd slave = slot.slave().value();
   Inside sandbox([&](std::ostream& out, const std::function<void()>& wait) {
     move_to(slave.get(), bench.inside);
     wait();
     out << mountinfo_of(bench.inside);
   });
-  REQUIRE(slot.attach(bench.code.get()));
+  REQUIRE(slot.attach(bench.code));
   std::istringstream seen(sandbox.finish());
   int mounts = 0;
   for (std::string line; std::getline(seen, line); ++mounts) {
@@ -309,10 +307,9 @@ TEST_CASE("a sandbox's list of mounts shows no path of the host") {
 
 TEST_CASE("code attached for one sandbox is not seen by its neighbour") {
   need_own_mounts();
-  const Bench bench;
-  rootfs::CodeSlots slots = bench.slots();
-  rootfs::CodeSlot mine = slots.slot().value();
-  rootfs::CodeSlot other = slots.slot().value();
+  Bench bench;
+  rootfs::CodeSlot mine = bench.slots.slot().value();
+  rootfs::CodeSlot other = bench.slots.slot().value();
   const UniqueFd slave = other.slave().value();
   const std::string place = bench.scratch.path() + "/neighbour";
   Inside neighbour([&](std::ostream& out, const std::function<void()>& wait) {
@@ -320,62 +317,89 @@ TEST_CASE("code attached for one sandbox is not seen by its neighbour") {
     wait();
     out << ::access((place + "/handler.py").c_str(), F_OK);
   });
-  REQUIRE(mine.attach(bench.code.get()));
+  REQUIRE(mine.attach(bench.code));
   CHECK(neighbour.finish() == "-1");
 }
 
-TEST_CASE("a slot that ends takes the code out of the sandbox and leaves no mount") {
+TEST_CASE("a slot that ends takes the code out of the sandbox") {
   need_own_mounts();
-  const Bench bench;
-  rootfs::CodeSlots slots = bench.slots();
-  rootfs::CodeSlot slot = slots.slot().value();
+  Bench bench;
+  rootfs::CodeSlot slot = bench.slots.slot().value();
   const UniqueFd slave = slot.slave().value();
   Inside sandbox([&](std::ostream& out, const std::function<void()>& wait) {
     move_to(slave.get(), bench.inside);
     wait();
     out << ::access((bench.inside + "/handler.py").c_str(), F_OK);
   });
-  REQUIRE(slot.attach(bench.code.get()));
+  REQUIRE(slot.attach(bench.code));
   REQUIRE(slot.close());
   CHECK(sandbox.finish() == "-1");
-  CHECK(base::read_file("/proc/self/mountinfo").value().find(bench.scratch.path()) ==
-        std::string::npos);
-  CHECK(::unlinkat(bench.scratch.fd(), "slots", AT_REMOVEDIR) == 0);
+}
+
+TEST_CASE("code that is replaced stays with the sandbox that has it") {
+  need_own_mounts();
+  Bench bench;
+  rootfs::CodeSlot slot = bench.slots.slot().value();
+  const UniqueFd slave = slot.slave().value();
+  Inside sandbox([&](std::ostream& out, const std::function<void()>& wait) {
+    move_to(slave.get(), bench.inside);
+    wait();
+    out << ::access((bench.inside + "/handler.py").c_str(), F_OK);
+  });
+  REQUIRE(slot.attach(bench.code));
+  REQUIRE(bench.code.release());
+  CHECK(sandbox.finish() == "0");
+}
+
+TEST_CASE("slots and code leave no mount and no directory") {
+  need_own_mounts();
+  const tests::ScratchDirectory scratch;
+  REQUIRE(::mkdirat(scratch.fd(), "store", 0755) == 0);
+  REQUIRE(::mkdirat(scratch.fd(), "slots", 0755) == 0);
+  {
+    const UniqueFd store = base::open_at(scratch.fd(), "store", O_PATH | O_DIRECTORY).value();
+    rootfs::CodeSlots slots = rootfs::CodeSlots::make(scratch.path() + "/slots").value();
+    const rootfs::HeldMount code = slots.code(store.get()).value();
+    rootfs::CodeSlot slot = slots.slot().value();
+    REQUIRE(slot.attach(code));
+    const UniqueFd slave = slot.slave().value();
+  }
+  CHECK(base::read_file("/proc/self/mountinfo").value().find(scratch.path()) == std::string::npos);
+  CHECK(::unlinkat(scratch.fd(), "slots", AT_REMOVEDIR) == 0);
 }
 
 TEST_CASE("making slots tells the host's mount namespace nothing") {
   need_own_mounts();
-  const std::string before = base::read_file("/proc/1/mountinfo").value();
-  const Bench bench;
-  rootfs::CodeSlots slots = bench.slots();
-  const rootfs::CodeSlot slot = slots.slot().value();
-  CHECK(base::read_file("/proc/1/mountinfo").value() == before);
+  Bench bench;
+  const rootfs::CodeSlot slot = bench.slots.slot().value();
+  CHECK(base::read_file("/proc/self/mountinfo").value().find(bench.scratch.path()) !=
+        std::string::npos);
+  CHECK(base::read_file("/proc/1/mountinfo").value().find(bench.scratch.path()) ==
+        std::string::npos);
 }
 
 TEST_CASE("what a slot costs", "[.][cost]") {
   need_own_mounts();
-  const Bench bench;
-  rootfs::CodeSlots slots = bench.slots();
+  Bench bench;
   constexpr int kRounds = 500;
   using Clock = std::chrono::steady_clock;
-  std::chrono::duration<double, std::micro> make{}, attach{}, close{}, overlay{};
-  const UniqueFd empty = base::open_at(bench.scratch.fd(), "empty", O_PATH).value();
+  std::chrono::duration<double, std::micro> make{}, attach{}, close{}, hold{};
   for (int i = 0; i < kRounds; ++i) {
     const auto t0 = Clock::now();
-    rootfs::CodeSlot slot = slots.slot().value();
+    rootfs::CodeSlot slot = bench.slots.slot().value();
     UniqueFd slave = slot.slave().value();
     const auto t1 = Clock::now();
-    REQUIRE(slot.attach(bench.code.get()));
+    REQUIRE(slot.attach(bench.code));
     const auto t2 = Clock::now();
     slave.reset();
     const auto t3 = Clock::now();
     REQUIRE(slot.close());
     const auto t4 = Clock::now();
-    const auto code = rootfs::code_overlay(bench.code_directory.get(), empty.get());
+    const auto code = bench.slots.code(bench.code_directory.get());
     const auto t5 = Clock::now();
-    make += t1 - t0, attach += t2 - t1, close += t4 - t3, overlay += t5 - t4;
+    make += t1 - t0, attach += t2 - t1, close += t4 - t3, hold += t5 - t4;
   }
-  std::printf("slot+slave %.1f us, attach %.1f us, close %.1f us, overlay %.1f us\n",
+  std::printf("slot+slave %.1f us, attach %.1f us, close %.1f us, hold code %.1f us\n",
               make.count() / kRounds, attach.count() / kRounds, close.count() / kRounds,
-              overlay.count() / kRounds);
+              hold.count() / kRounds);
 }
