@@ -19,6 +19,8 @@ function(brood_test name)
   foreach(used IN LISTS ARG_USES)
     target_link_libraries(${name} PRIVATE brood_${used})
   endforeach()
+  # Escaped for three readers: this call, the command line it makes, and Catch's script behind it.
+  string(REPLACE ";" "\\\\\\\\;" labels "${ARG_LABELS}")
   catch_discover_tests(${name} TEST_PREFIX "${name}: "
-    PROPERTIES SKIP_RETURN_CODE 77 TIMEOUT ${ARG_TIMEOUT} LABELS "${ARG_LABELS}")
+    PROPERTIES SKIP_RETURN_CODE 77 TIMEOUT ${ARG_TIMEOUT} LABELS "${labels}")
 endfunction()
