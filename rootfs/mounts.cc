@@ -278,14 +278,14 @@ Result<CodeSlots> CodeSlots::make(const std::string& directory) {
 Result<CodeSlot> CodeSlots::slot() {
   BROOD_TRY(UniqueFd clone, clone_mount(seed_.fd()));
   BROOD_TRY(HeldMount master,
-            HeldMount::hold(directory_.get(), "slot-" + std::to_string(next_++), std::move(clone)));
+            HeldMount::hold(directory_.get(), next_name("slot-"), std::move(clone)));
   BROOD_CHECK(set_attributes(master.fd(), 0, MS_SHARED));
   return CodeSlot(std::move(master));
 }
 
 Result<HeldMount> CodeSlots::code(int code_dir_fd) {
   BROOD_TRY(UniqueFd overlay, code_overlay(code_dir_fd, seed_.fd()));
-  return HeldMount::hold(directory_.get(), "code-" + std::to_string(next_++), std::move(overlay));
+  return HeldMount::hold(directory_.get(), next_name("code-"), std::move(overlay));
 }
 
 }  // namespace rootfs

@@ -11,7 +11,9 @@
 // made of file systems that are made here and begin at their own root.
 #pragma once
 
+#include <atomic>
 #include <cstdint>
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -113,8 +115,8 @@ class CodeSlot {
   HeldMount master_;
 };
 
-// The agent's directory for masters and for the code that is shown through them. Outlives both. For
-// one thread.
+// The agent's directory for masters and for the code that is shown through them. Outlives both.
+// `slot` and `code` may be called from any thread.
 class CodeSlots {
  public:
   // `directory` exists, is empty and the caller's alone, and is in a mount that is not shared (see
@@ -132,7 +134,9 @@ class CodeSlots {
 
   base::UniqueFd directory_;
   HeldMount seed_;  // an empty, read-only file system, which all masters are clones of
-  std::uint64_t next_ = 0;
+  std::unique_ptr<std::atomic<std::uint64_t>> next_ =
+      std::make_unique<std::atomic<std::uint64_t>>(0);
+  std::string next_name(const char* kind) { return kind + std::to_string((*next_)++); }
 };
 
 }  // namespace rootfs
