@@ -6,6 +6,7 @@ the path of a cold invocation, so it makes no type, no closure and no import of 
 `rehearse` has run every line of it before: the pages it writes to are the process's own by then.
 """
 
+import builtins
 import functools
 import gc
 import importlib
@@ -21,8 +22,7 @@ import sys
 import time
 import traceback
 from importlib.machinery import ModuleSpec, SourceFileLoader
-from importlib.util import module_from_spec
-from types import CodeType, CoroutineType
+from types import CodeType, CoroutineType, ModuleType
 
 import _brood
 from _brood import BIND, COMPILE, COMPILED, FLAG_ERROR, FLAG_INIT, FLAG_JSON, FLAG_MEMORY
@@ -174,14 +174,20 @@ def module_of(name, code):
     if type(code) is not CodeType:
         raise ImportError("the prepared code of %r is none" % name)
     path = code.co_filename
-    is_package = path.endswith("/__init__.py")
-    spec = ModuleSpec(name, SourceFileLoader(name, path), origin=path, is_package=is_package)
+    loader = SourceFileLoader(name, path)
+    spec = ModuleSpec(name, loader, origin=path, is_package=path.endswith("/__init__.py"))
     spec.has_location = True
-    if is_package:
-        spec.submodule_search_locations.append(os.path.dirname(path))
     parent, _, leaf = name.rpartition(".")
     package = importlib.import_module(parent) if parent else None
-    module = module_from_spec(spec)
+    # What importlib.util.module_from_spec sets, without its search for a byte code file's name.
+    module = ModuleType(name)
+    module.__spec__ = spec
+    module.__loader__ = loader
+    module.__file__ = path
+    module.__package__ = spec.parent
+    if spec.submodule_search_locations is not None:
+        module.__path__ = spec.submodule_search_locations
+        module.__path__.append(os.path.dirname(path))
     sys.modules[name] = module
     try:
         exec(code, module.__dict__)
@@ -391,11 +397,16 @@ def reseed():
         modules["multiprocessing.process"].current_process().authkey = os.urandom(32)
 
 
-_REHEARSAL = "_brood_rehearsal"
+_REHEARSAL = "handler"  # the likeliest name: its strings are counted references too
 _REHEARSAL_SOURCE = """
+import collections
+import datetime
 import json
+import math
 import os
 import re
+import sys
+import time
 
 WORD = re.compile(r"[a-z]+")
 
@@ -483,11 +494,24 @@ def rehearse():
                 del cache[key]
 
 
+def touch():
+    """Writes to the pages that any handler will write to, whatever it does: counting a reference to
+    an object is a write, and so is taking a block from the allocator."""
+    list(vars(builtins).values())
+    list(range(-5, 257))
+    [chr(code) for code in range(256)]
+    [bytes((code,)) for code in range(256)]
+    # A block that was freed last is given out first: these stay next in line, one list each size.
+    [bytes(size) for size in range(0, 512, 8) for _ in range(4)]
+
+
 def main(fd):
     """The life of the handler's process, from its fork on. Returns its exit status."""
     reseed()
     rehearse()
     gc.collect()
     gc.freeze()
+    rehearse()  # the first one's memory has been given back, some of it in other places
+    touch()
     send(fd, READY, 0, 0, (), ())
     return serve(fd)

@@ -211,6 +211,7 @@ static void become_sandbox(struct launch* launch) {
   (void)sigprocmask(SIG_SETMASK, &none, NULL);
 
   struct brood_child_values values = {.root_fd = -1,
+                                      .lower_fd = -1,
                                       .dev_fd = -1,
                                       .run_fd = -1,
                                       .support_fd = -1,
