@@ -1,0 +1,195 @@
+// brood list, describe, remove, stats
+#include <CLI/CLI.hpp>
+#include <map>
+#include <memory>
+#include <nlohmann/json.hpp>
+
+#include "base/units.h"
+#include "cmd/cli/client.h"
+#include "cmd/cli/io.h"
+#include "cmd/cli/text.h"
+#include "cmd/cli/verbs.h"
+
+namespace cli {
+namespace {
+
+using Json = nlohmann::ordered_json;
+
+struct NameFlags {
+  std::string name;
+  bool json = false;
+};
+
+std::string seconds_text(const Json& seconds) {
+  return base::format_duration(
+      std::chrono::milliseconds(static_cast<std::int64_t>(seconds.get<double>() * 1000 + 0.5)));
+}
+
+std::string cpu_text(const Json& cpus) {
+  return base::format_cpu(static_cast<std::uint32_t>(cpus.get<double>() * 1000 + 0.5));
+}
+
+std::string joined(const Json& list) {
+  std::string text;
+  for (const Json& entry : list) {
+    text += (text.empty() ? "" : ", ") + entry.get<std::string>();
+  }
+  return text;
+}
+
+std::string number_text(const Json& number) {
+  return std::to_string(number.get<std::uint64_t>());
+}
+
+Outcome<Response> get(Client& client, const std::string& target) {
+  return expect_success(client.ask({"GET", target, "", ""}));
+}
+
+Outcome<int> list(const NameFlags& flags, const Session& session) {
+  Client client(session.socket);
+  CLI_TRY(const Response response, get(client, "/functions"));
+  if (flags.json) {
+    return write_output(response.body + "\n");
+  }
+  Table table({"NAME", "VERSION", "RUNTIME", "MEMORY", "CPU", "TIMEOUT", "RUNNING", "INVOCATIONS",
+               "DEPLOYED"});
+  const Json document = Json::parse(response.body);
+  for (const Json& function : document.at("functions")) {
+    const Json& settings = function.at("settings");
+    table.add({function.at("name"), number_text(function.at("version")), settings.at("runtime"),
+               base::format_bytes(settings.at("memory")), cpu_text(settings.at("cpu")),
+               seconds_text(settings.at("timeout")), number_text(function.at("running")),
+               number_text(function.at("invocations")), function.at("deployed_at")});
+  }
+  return write_output(table.print());
+}
+
+// Two columns without a header: what it is, what it has.
+Table description_of(const Json& function) {
+  const Json& settings = function.at("settings");
+  Table table({"name", function.at("name")});
+  table.add({"version", number_text(function.at("version"))});
+  table.add({"code", function.at("code")});
+  table.add({"deployed", function.at("deployed_at")});
+  for (const char* key : {"runtime", "handler", "network"}) {
+    table.add({key, settings.at(key)});
+  }
+  table.add({"memory", base::format_bytes(settings.at("memory"))});
+  table.add({"cpu", cpu_text(settings.at("cpu"))});
+  for (const char* key : {"timeout", "idle"}) {
+    table.add({key, seconds_text(settings.at(key))});
+  }
+  for (const char* key : {"pids", "concurrency", "queue"}) {
+    table.add({key, number_text(settings.at(key))});
+  }
+  table.add({"reuse", settings.at("reuse").get<bool>() ? "true" : "false"});
+  for (const auto& [key, value] : settings.at("environment").items()) {
+    table.add({"env", key + "=" + escape_controls(value.get<std::string>())});
+  }
+  for (const char* key : {"instances", "running", "queued", "invocations"}) {
+    table.add({key, number_text(function.at(key))});
+  }
+  for (const auto& [ending, count] : function.at("endings").items()) {
+    table.add({"ended " + ending, number_text(count)});
+  }
+  const std::string loose = joined(function.at("limits_not_enforced"));
+  table.add({"limits not enforced", loose.empty() ? "none" : loose});
+  return table;
+}
+
+Outcome<int> describe(const NameFlags& flags, const Session& session) {
+  Client client(session.socket);
+  CLI_TRY(const Response response, get(client, "/functions/" + encode_segment(flags.name)));
+  return write_output(flags.json ? response.body + "\n"
+                                 : description_of(Json::parse(response.body)).print());
+}
+
+Outcome<int> remove(const NameFlags& flags, const Session& session) {
+  Client client(session.socket);
+  CLI_TRY(
+      const Response response,
+      expect_success(client.ask({"DELETE", "/functions/" + encode_segment(flags.name), "", ""})));
+  if (flags.json) {
+    return write_output(response.body + "\n");
+  }
+  tell("removed " + flags.name);
+  return 0;
+}
+
+std::string quantile_text(const std::string& metrics, const std::string& name, double q) {
+  const auto seconds = duration_quantile(metrics, name, q);
+  return seconds ? rough_time(*seconds) : "-";
+}
+
+// "timeout 3, killed 1": what did not end well.
+std::string failures_of(const Json& endings) {
+  std::string text;
+  for (const auto& [ending, count] : endings.items()) {
+    if (ending != "ok" && count.get<std::uint64_t>() > 0) {
+      text += (text.empty() ? "" : ", ") + ending + " " + number_text(count);
+    }
+  }
+  return text.empty() ? "-" : text;
+}
+
+// The functions that are asked for, as the agent's list has them.
+Outcome<Json> functions_for(Client& client, const std::string& name) {
+  if (name.empty()) {
+    CLI_TRY(const Response response, get(client, "/functions"));
+    return Json::parse(response.body).at("functions");
+  }
+  CLI_TRY(const Response response, get(client, "/functions/" + encode_segment(name)));
+  return Json::array({Json::parse(response.body)});
+}
+
+Outcome<int> stats(const NameFlags& flags, const Session& session) {
+  Client client(session.socket);
+  CLI_TRY(Json functions, functions_for(client, flags.name));
+  CLI_TRY(const Response metrics, get(client, "/metrics"));
+  Table table({"NAME", "INVOCATIONS", "OK", "p50", "p99", "INSTANCES", "RUNNING", "QUEUED",
+               "NOT ENFORCED", "FAILED"});
+  for (Json& function : functions) {
+    const std::string name = function.at("name");
+    const std::string loose = joined(function.at("limits_not_enforced"));
+    const Json ok = function.at("endings").value("ok", Json(0));
+    table.add({name, number_text(function.at("invocations")), number_text(ok),
+               quantile_text(metrics.body, name, 0.5), quantile_text(metrics.body, name, 0.99),
+               number_text(function.at("instances")), number_text(function.at("running")),
+               number_text(function.at("queued")), loose.empty() ? "-" : loose,
+               failures_of(function.at("endings"))});
+    for (const auto& [key, q] : {std::pair{"p50_seconds", 0.5}, {"p99_seconds", 0.99}}) {
+      const auto seconds = duration_quantile(metrics.body, name, q);
+      function[key] = seconds ? Json(*seconds) : Json();
+    }
+  }
+  return write_output(flags.json ? Json({{"functions", functions}}).dump() + "\n" : table.print());
+}
+
+enum class NameUse { none, optional, required };
+
+void add_verb(CLI::App& app, Session& session, const char* name, const char* help, NameUse use,
+              Outcome<int> (*run)(const NameFlags&, const Session&)) {
+  auto flags = std::make_shared<NameFlags>();
+  CLI::App* verb = app.add_subcommand(name, help);
+  if (use != NameUse::none) {
+    verb->add_option("name", flags->name, "the function")->required(use == NameUse::required);
+  }
+  verb->add_flag("--json", flags->json, "print the agent's own document");
+  verb->callback([flags, run, &session] {
+    session.run = [flags, run, &session] { return run(*flags, session); };
+  });
+}
+
+}  // namespace
+
+void add_functions(CLI::App& app, Session& session) {
+  add_verb(app, session, "list", "The functions", NameUse::none, list);
+  add_verb(app, session, "describe", "A function's settings and state", NameUse::required,
+           describe);
+  add_verb(app, session, "remove", "Remove a function; running invocations finish",
+           NameUse::required, remove);
+  add_verb(app, session, "stats", "How invocations ended and how long they took", NameUse::optional,
+           stats);
+}
+
+}  // namespace cli

@@ -1,0 +1,109 @@
+#include "cmd/cli/manifest.h"
+
+#include <toml++/toml.h>
+#include <algorithm>
+#include <nlohmann/json.hpp>
+
+namespace cli {
+namespace {
+
+using Json = nlohmann::json;
+
+tl::unexpected<Failure> refuse(const std::string& file, const toml::source_region& source,
+                               const std::string& why) {
+  return fail(Exit::usage, file + ", line " + std::to_string(source.begin.line) + ": " + why);
+}
+
+bool is_setting(std::string_view name) {
+  return std::any_of(kSettings.begin(), kSettings.end(),
+                     [name](const SettingName& setting) { return setting.name == name; });
+}
+
+// Empty when it is neither text, number nor boolean.
+std::string json_of(const toml::node& node) {
+  if (const auto text = node.value_exact<std::string>()) return Json(*text).dump();
+  if (const auto number = node.value_exact<std::int64_t>()) return Json(*number).dump();
+  if (const auto number = node.value_exact<double>()) return Json(*number).dump();
+  if (const auto flag = node.value_exact<bool>()) return Json(*flag).dump();
+  return {};
+}
+
+Outcome<std::map<std::string, std::string>> environment_of(const toml::node& node,
+                                                           const std::string& file) {
+  std::map<std::string, std::string> environment;
+  const toml::table* table = node.as_table();
+  if (table == nullptr) {
+    return refuse(file, node.source(), "'env' is not a table of KEY = \"VALUE\"");
+  }
+  for (const auto& [key, value] : *table) {
+    const auto text = value.value_exact<std::string>();
+    if (!text) {
+      return refuse(file, key.source(), "'" + std::string(key.str()) + "' is not a string");
+    }
+    environment.emplace(key.str(), *text);
+  }
+  return environment;
+}
+
+// False for a value of the wrong type.
+Outcome<bool> take(std::string_view key, const toml::node& node, const std::string& file,
+                   Manifest& manifest) {
+  if (key == "env") {
+    CLI_TRY(manifest.environment, environment_of(node, file));
+    return true;
+  }
+  if (key == "env_file") {
+    manifest.env_file = node.value_exact<std::string>().value_or("");
+    return !manifest.env_file.empty();
+  }
+  const std::string json = json_of(node);
+  manifest.settings[std::string(key)] = json;
+  return !json.empty();
+}
+
+}  // namespace
+
+Outcome<Manifest> parse_manifest(std::string_view text, const std::string& file_name) {
+  toml::table document;
+  try {
+    document = toml::parse(text, file_name);
+  } catch (const toml::parse_error& error) {
+    return refuse(file_name, error.source(), std::string(error.description()));
+  }
+  Manifest manifest;
+  for (const auto& [key, value] : document) {
+    const std::string name(key.str());
+    if (!is_setting(name) && name != "env" && name != "env_file") {
+      return refuse(file_name, key.source(), "there is no setting '" + name + "'");
+    }
+    CLI_TRY(const bool taken, take(name, value, file_name, manifest));
+    if (!taken) {
+      return refuse(file_name, key.source(), "'" + name + "' has a value of the wrong type");
+    }
+  }
+  return manifest;
+}
+
+Outcome<std::map<std::string, std::string>> parse_env_file(std::string_view text,
+                                                           const std::string& file_name) {
+  std::map<std::string, std::string> environment;
+  for (int number = 1; !text.empty(); ++number) {
+    const auto end = std::min(text.find('\n'), text.size());
+    std::string_view line = text.substr(0, end);
+    text.remove_prefix(std::min(end + 1, text.size()));
+    if (!line.empty() && line.back() == '\r') {
+      line.remove_suffix(1);
+    }
+    if (line.empty() || line.front() == '#') {
+      continue;
+    }
+    const auto equals = line.find('=');
+    if (equals == std::string_view::npos || equals == 0) {
+      return fail(Exit::usage, file_name + ", line " + std::to_string(number) + ": not KEY=VALUE");
+    }
+    environment[std::string(line.substr(0, equals))] = line.substr(equals + 1);
+  }
+  return environment;
+}
+
+}  // namespace cli
