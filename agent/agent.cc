@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <spdlog/spdlog.h>
 #include <sys/file.h>
+#include <sys/mount.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -55,9 +56,7 @@ base::Result<std::unique_ptr<Agent>> Agent::start(boost::asio::io_context& loop,
   BROOD_CHECK(agent->take_state_dir());
   BROOD_CHECK(agent->take_cgroups());
   BROOD_CHECK(rootfs::enter_own_mount_namespace());
-  const std::string slots = config.run_dir + "/slots-" + instance_name(config.state_dir);
-  BROOD_CHECK(base::make_directories(slots, 0700));
-  BROOD_TRY(agent->slots_, rootfs::CodeSlots::make(slots));
+  BROOD_CHECK(agent->make_slots());
   agent->features_ = isolate::probe_features();
   const auto deadly =
       agent->features_.seccomp_notify ? isolate::Deadly::notify : isolate::Deadly::kill;
@@ -91,6 +90,19 @@ base::Status Agent::take_state_dir() {
     return base::fail_because("another agent uses the state directory " + config_.state_dir,
                               "stop it, or give this one another --state-dir");
   }
+  return {};
+}
+
+// The slots lie on a file system that only this agent's mount namespace has: it goes with the
+// agent, however that ends.
+base::Status Agent::make_slots() {
+  const std::string directory = config_.state_dir + "/slots";
+  BROOD_CHECK(base::make_directories(directory, 0700));
+  if (::mount("tmpfs", directory.c_str(), "tmpfs", MS_NOSUID | MS_NODEV | MS_NOEXEC, "mode=0700") !=
+      0) {
+    return base::fail_errno("mount a tmpfs at", directory);
+  }
+  BROOD_TRY(slots_, rootfs::CodeSlots::make(directory));
   return {};
 }
 
@@ -198,7 +210,8 @@ base::Result<std::shared_ptr<Deployment>> Agent::make_deployment(const Function&
         "there is no runtime '" + function.settings.runtime + "' in " + config_.images_dir,
         "build its image: make -f Makefile.rootfs " + function.settings.runtime);
   }
-  BROOD_TRY(deployment->code_mount, code_->mount(function.code_digest));
+  BROOD_TRY(const base::UniqueFd tree, code_->open_tree(function.code_digest));
+  BROOD_TRY(deployment->code, slots_->code(tree.get()));
   deployment->environment = environment_block(function.settings);
   deployment->compiled = code_->compiled(function.code_digest, function.settings.handler,
                                          deployment->pool->image_digest());
@@ -280,7 +293,9 @@ void Agent::compile(std::shared_ptr<Deployment> deployment,
         });
     return;
   }
-  auto mount = code_->mount(function.code_digest);
+  auto tree = code_->open_tree(function.code_digest);
+  auto mount =
+      tree ? slots_->code(tree->get()) : base::Result<rootfs::HeldMount>(base::fail(tree.error()));
   if (!mount) {
     boost::asio::post(
         loop_, [done = std::move(done), problem = mount.error().message()] { done(problem); });
@@ -445,20 +460,19 @@ std::shared_ptr<void> Agent::follow_logs(std::string_view name, std::function<vo
 
 void Agent::drain(std::chrono::milliseconds patience, std::function<void()> done) {
   draining_ = true;
-  const auto give_up = std::make_shared<boost::asio::steady_timer>(loop_, patience);
-  const auto look = std::make_shared<boost::asio::steady_timer>(loop_);
-  const auto finish = std::make_shared<std::function<void()>>();
-  *finish = [this, give_up, look, finish, done = std::move(done)] {
-    if (running_ > 0 && give_up->expiry() > std::chrono::steady_clock::now()) {
-      look->expires_after(std::chrono::milliseconds(5));
-      look->async_wait([finish](const boost::system::error_code&) { (*finish)(); });
-      return;
-    }
-    auto last = done;
-    boost::asio::post(loop_, [finish] { *finish = nullptr; });
-    finish_drain(std::move(last));
-  };
-  (*finish)();
+  patience_ends_ns_ = monotonic_ns() + std::chrono::nanoseconds(patience).count();
+  await_running([this, done = std::move(done)]() mutable { finish_drain(std::move(done)); });
+}
+
+void Agent::await_running(std::function<void()> done) {
+  if (running_ == 0 || monotonic_ns() >= patience_ends_ns_) {
+    return done();
+  }
+  const auto look =
+      std::make_shared<boost::asio::steady_timer>(loop_, std::chrono::milliseconds(5));
+  look->async_wait([this, look, done = std::move(done)](const boost::system::error_code&) mutable {
+    await_running(std::move(done));
+  });
 }
 
 void Agent::finish_drain(std::function<void()> done) {
@@ -471,8 +485,8 @@ void Agent::finish_drain(std::function<void()> done) {
   stop_pools([this, done = std::move(done)] {
     maker_->finish();
     disk_->finish();
-    slots_.reset();
-    (void)::rmdir((config_.run_dir + "/slots-" + instance_name(config_.state_dir)).c_str());
+    runners_.clear();
+    removed_.clear();
     if (const auto removed = cgroups_->remove(); !removed || *removed == cgroups::Removed::busy) {
       spdlog::error("the agent's cgroup could not be removed: {}",
                     removed ? "something in it does not end" : removed.error().message());

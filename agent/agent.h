@@ -37,6 +37,8 @@ class Agent : public Service {
   // Answers what waits, lets what runs finish until `patience` is over, kills the rest, and leaves
   // nothing on the host. `done` is called once all is gone.
   void drain(std::chrono::milliseconds patience, std::function<void()> done);
+  // Ends the patience of a drain that is under way.
+  void hurry() { patience_ends_ns_ = 0; }
 
   std::unique_ptr<Upload> begin_upload() override;
   bool has_code(std::string_view digest) const override;
@@ -60,6 +62,7 @@ class Agent : public Service {
   Agent(boost::asio::io_context& loop, const AgentConfig& config);
   base::Status take_state_dir();
   base::Status take_cgroups();
+  base::Status make_slots();
   base::Status open_stores();
   base::Status load_functions();
   void find_runtimes();
@@ -73,6 +76,7 @@ class Agent : public Service {
              Completion<Deployed> done);
   base::Result<std::shared_ptr<FunctionRunner>> runner_for(const std::string& name);
   FunctionStatus with_limits(FunctionStatus status) const;
+  void await_running(std::function<void()> done);
   void stop_pools(std::function<void()> done);
   void finish_drain(std::function<void()> done);
 
@@ -107,6 +111,7 @@ class Agent : public Service {
   int running_ = 0;
   std::uint64_t invocations_ = 0;
   bool draining_ = false;
+  std::int64_t patience_ends_ns_ = 0;
 };
 
 }  // namespace agent

@@ -12,7 +12,6 @@
 #include "base/digest.h"
 #include "base/file.h"
 #include "rootfs/archive.h"
-#include "rootfs/mounts.h"
 #include "rootfs/unpack.h"
 
 namespace agent {
@@ -239,7 +238,6 @@ base::Result<std::unique_ptr<CodeStore>> CodeStore::open(const AgentConfig& conf
   BROOD_TRY(store->code_, open_directory(state + "/code", 0700));
   BROOD_TRY(store->compiled_, open_directory(state + "/compiled", 0700));
   BROOD_TRY(store->staging_, open_directory(state + "/staging", 0700));
-  BROOD_TRY(store->empty_, open_directory(state + "/empty", 0755));
   return store;
 }
 
@@ -257,10 +255,8 @@ std::unique_ptr<Upload> CodeStore::begin_upload() {
   return std::make_unique<FileUpload>(*this, std::move(name), std::move(*file));
 }
 
-base::Result<base::UniqueFd> CodeStore::mount(std::string_view digest) const {
-  BROOD_TRY(const base::UniqueFd tree,
-            base::open_at(code_.get(), std::string(digest), O_RDONLY | O_DIRECTORY | O_NOFOLLOW));
-  return rootfs::code_overlay(tree.get(), empty_.get());
+base::Result<base::UniqueFd> CodeStore::open_tree(std::string_view digest) const {
+  return base::open_at(code_.get(), std::string(digest), O_RDONLY | O_DIRECTORY | O_NOFOLLOW);
 }
 
 std::optional<std::string> CodeStore::module_file(std::string_view digest,

@@ -31,8 +31,8 @@ class CodeStore {
   bool has(std::string_view digest) const;
   std::unique_ptr<Upload> begin_upload();
 
-  // A detached, read-only mount of the code, to be cloned into sandboxes. About 40 us.
-  base::Result<base::UniqueFd> mount(std::string_view digest) const;
+  // The tree, to be shown in sandboxes.
+  base::Result<base::UniqueFd> open_tree(std::string_view digest) const;
   // The file below the code's root that holds a handler's module ("pkg/mod.py"); nothing when there
   // is none.
   std::optional<std::string> module_file(std::string_view digest, std::string_view handler) const;
@@ -56,7 +56,6 @@ class CodeStore {
   base::UniqueFd code_;
   base::UniqueFd compiled_;
   base::UniqueFd staging_;
-  base::UniqueFd empty_;  // the second layer of every code mount
   std::uint64_t next_ = 0;
 };
 

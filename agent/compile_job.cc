@@ -8,10 +8,10 @@ constexpr auto kLimit = std::chrono::seconds(20);
 
 }  // namespace
 
-CompileJob::CompileJob(boost::asio::io_context& loop, RuntimePool& pool, base::UniqueFd code_mount,
+CompileJob::CompileJob(boost::asio::io_context& loop, RuntimePool& pool, rootfs::HeldMount code,
                        std::string path, std::function<void(Compiled)> done)
     : pool_(pool),
-      code_mount_(std::move(code_mount)),
+      code_(std::move(code)),
       path_(std::move(path)),
       done_(std::move(done)),
       limit_(loop) {}
@@ -34,7 +34,7 @@ bool CompileJob::offer(const std::shared_ptr<Sandbox>& sandbox) {
   sandbox_ = sandbox;
   sandbox->set_owner(this);
   sandbox->set_state(Sandbox::State::running);
-  base::Status ready = sandbox->attach(code_mount_.get());
+  base::Status ready = sandbox->attach(code_);
   if (ready) {
     ready = sandbox->gather().compile(1, path_);
   }

@@ -9,7 +9,7 @@
 
 #include "agent/runtime_pool.h"
 #include "agent/sandbox.h"
-#include "base/fd.h"
+#include "rootfs/mounts.h"
 
 namespace agent {
 
@@ -23,7 +23,7 @@ class CompileJob : public Claimant,
                    public std::enable_shared_from_this<CompileJob> {
  public:
   // `path`: the module's file below the code's root. `done` is called once, on the event loop.
-  CompileJob(boost::asio::io_context& loop, RuntimePool& pool, base::UniqueFd code_mount,
+  CompileJob(boost::asio::io_context& loop, RuntimePool& pool, rootfs::HeldMount code,
              std::string path, std::function<void(Compiled)> done);
   void start();
 
@@ -39,7 +39,7 @@ class CompileJob : public Claimant,
   void end(Compiled compiled);
 
   RuntimePool& pool_;
-  base::UniqueFd code_mount_;
+  rootfs::HeldMount code_;
   std::string path_;
   std::function<void(Compiled)> done_;
   std::shared_ptr<Sandbox> sandbox_;

@@ -296,7 +296,7 @@ base::Status FunctionRunner::bind(Instance& instance) {
   const Deployment& deployment = *instance.deployment;
   const FunctionSettings& settings = deployment.function.settings;
   StageTimes& stages = instance.invocation->stages;
-  BROOD_CHECK(instance.sandbox->attach(deployment.code_mount.get()));
+  BROOD_CHECK(instance.sandbox->attach(deployment.code));
   stages[Stage::attached] = monotonic_ns();
   BROOD_CHECK(instance.sandbox->limit(settings));
   stages[Stage::limited] = monotonic_ns();

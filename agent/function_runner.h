@@ -25,9 +25,9 @@ namespace agent {
 struct Deployment {
   Function function;
   RuntimePool* pool = nullptr;
-  base::UniqueFd code_mount;  // detached; cloned into each instance
-  std::string compiled;       // the handler's module; empty: the sandbox imports by itself
-  std::string environment;    // KEY=VALUE, each ended by NUL
+  rootfs::HeldMount code;   // cloned into each instance
+  std::string compiled;     // the handler's module; empty: the sandbox imports by itself
+  std::string environment;  // KEY=VALUE, each ended by NUL
 };
 
 // Told of each invocation that has ended; on the event loop.

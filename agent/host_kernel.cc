@@ -43,13 +43,16 @@ Findings mount_findings(const HostCheckOptions& options) {
       tried("mount.overlay", "overlayfs in a user namespace",
             try_overlay_in_user_namespace(options.scratch_dir),
             {HostLevel::missing, "a sandbox has no root file system of its own",
-             "modprobe overlay; kernel 5.11 or newer; where the trial ends at replacing a "
-             "directory: kernel 6.6, for user attributes on tmpfs"}),
+             "modprobe overlay; kernel 5.11 or newer"}),
+      tried("mount.overlay_replace", "replacing a directory of the image inside a sandbox",
+            try_overlay_replaced_directory(options.scratch_dir),
+            {HostLevel::warning,
+             "a function that removes a directory of its image and makes it again gets EIO; "
+             "everything else of its root file system can be changed",
+             "kernel 6.6 or newer, for user attributes on tmpfs"}),
       tried("mount.tmpfs_attributes", "user attributes on tmpfs",
             try_tmpfs_user_attributes(options.scratch_dir),
-            {HostLevel::info,
-             "a sandbox may not be able to replace a directory of its image by "
-             "another of the same name",
+            {HostLevel::info, "functions cannot keep user.* attributes on their files",
              "kernel 6.6 or newer with CONFIG_TMPFS_XATTR"}),
   };
 }

@@ -55,7 +55,7 @@ void run_child(int report_fd, void (*body)(Notebook&, const void*), const void* 
   ::signal(SIGALRM, SIG_DFL);
   sigset_t none;
   ::sigemptyset(&none);
-  ::sigprocmask(SIG_SETMASK, &none, nullptr);
+  ::pthread_sigmask(SIG_SETMASK, &none, nullptr);
   ::alarm(kTimeLimitSeconds);
   Notebook notebook;
   body(notebook, argument);
@@ -195,12 +195,25 @@ bool hold_user_namespace(Notebook& notebook, NamespaceHolder& holder) {
   return notebook.did("open a user namespace", holder.user_namespace.get());
 }
 
-bool change_lower_entries(Notebook& notebook) {
+bool remove_lower_entries(Notebook& notebook) {
   return touch(notebook, "merged/new") &&
          notebook.did("remove a file of the lower layer", ::unlink("merged/file")) &&
-         notebook.did("remove a directory of the lower layer", ::rmdir("merged/dir")) &&
-         notebook.did("replace a directory of the lower layer", ::mkdir("merged/dir", 0700)) &&
-         notebook.did("remove the replaced directory", ::rmdir("merged/dir"));
+         notebook.did("remove a directory of the lower layer", ::rmdir("merged/dir"));
+}
+
+bool mount_overlay(Notebook& notebook, const char* scratch_dir) {
+  if (!enter_user_namespace(notebook, CLONE_NEWNS) || !mount_scratch(notebook, scratch_dir)) {
+    return false;
+  }
+  for (const char* path : {"lower", "upper", "work", "merged", "lower/dir"}) {
+    if (!notebook.did("mkdir", ::mkdir(path, 0700))) {
+      return false;
+    }
+  }
+  return touch(notebook, "lower/file") &&
+         notebook.did("mount overlay",
+                      ::mount("overlay", "merged", "overlay", MS_NOSUID | MS_NODEV,
+                              "lowerdir=lower,upperdir=upper,workdir=work,userxattr"));
 }
 
 // The side of the sandbox: locked into its own namespaces before the mount is made.
@@ -263,20 +276,14 @@ Trial try_idmapped_mount(const std::string& directory) {
 
 Trial try_overlay_in_user_namespace(const std::string& scratch_dir) {
   return in_child([&](Notebook& notebook) {
-    if (!enter_user_namespace(notebook, CLONE_NEWNS) ||
-        !mount_scratch(notebook, scratch_dir.c_str())) {
-      return;
-    }
-    for (const char* path : {"lower", "upper", "work", "merged", "lower/dir"}) {
-      if (!notebook.did("mkdir", ::mkdir(path, 0700))) {
-        return;
-      }
-    }
-    (void)(touch(notebook, "lower/file") &&
-           notebook.did("mount overlay",
-                        ::mount("overlay", "merged", "overlay", MS_NOSUID | MS_NODEV,
-                                "lowerdir=lower,upperdir=upper,workdir=work,userxattr")) &&
-           change_lower_entries(notebook));
+    (void)(mount_overlay(notebook, scratch_dir.c_str()) && remove_lower_entries(notebook));
+  });
+}
+
+Trial try_overlay_replaced_directory(const std::string& scratch_dir) {
+  return in_child([&](Notebook& notebook) {
+    (void)(mount_overlay(notebook, scratch_dir.c_str()) && remove_lower_entries(notebook) &&
+           notebook.did("replace a directory of the lower layer", ::mkdir("merged/dir", 0700)));
   });
 }
 

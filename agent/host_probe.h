@@ -22,11 +22,13 @@ Trial try_nested_user_namespaces();
 Trial try_detached_mount(const std::string& scratch_dir);
 // A detached mount of `directory` seen through the ids of a user namespace.
 Trial try_idmapped_mount(const std::string& directory);
-// A writable overlay with userxattr, mounted in a user namespace on a tmpfs, with files and
-// directories of the lower layer removed and made again.
+// A writable overlay with userxattr, mounted in a user namespace on a tmpfs, from which a file and
+// a directory of the lower layer can be removed.
 Trial try_overlay_in_user_namespace(const std::string& scratch_dir);
-// user.* attributes on tmpfs (kernel 6.6): an overlay's upper layer there needs them to replace a
-// directory of the lower one.
+// The same, and a directory made where one of the lower layer was removed: it must hide what was
+// below, for which the upper layer needs user.* attributes.
+Trial try_overlay_replaced_directory(const std::string& scratch_dir);
+// user.* attributes on tmpfs (kernel 6.6).
 Trial try_tmpfs_user_attributes(const std::string& scratch_dir);
 // A mount made by the agent that appears in a sandbox which is already locked down.
 Trial try_mount_propagation(const std::string& scratch_dir);

@@ -187,8 +187,8 @@ void Sandbox::spawn_failed(std::string problem) {
   }
 }
 
-base::Status Sandbox::attach(int code_mount_fd) {
-  return parts_.code_slot.attach(code_mount_fd);
+base::Status Sandbox::attach(const rootfs::HeldMount& code) {
+  return parts_.code_slot.attach(code);
 }
 
 base::Status Sandbox::limit(const FunctionSettings& settings) {

@@ -88,7 +88,8 @@ class Sandbox : public std::enable_shared_from_this<Sandbox> {
   void close_zygote_copies();
 
   // --- binding; each takes microseconds ---
-  base::Status attach(int code_mount_fd);  // the code is visible inside, read-only, from here on
+  base::Status attach(
+      const rootfs::HeldMount& code);  // the code is visible inside, read-only, from here on
   base::Status limit(const FunctionSettings& settings);
   // Sends what `gather` holds; `payload` is what it points to and is kept until all is written.
   void send(std::shared_ptr<const void> payload);

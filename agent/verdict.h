@@ -15,14 +15,14 @@ namespace agent {
 struct Evidence {
   bool timed_out = false;           // the agent killed it at its deadline
   bool loading = false;             // cold, and the handler's module was not loaded yet
-  std::string refused_call;         // the seccomp filter told the agent of this call
-  std::string broken_rule;          // what was wrong with a frame
+  std::string refused_call{};       // the seccomp filter told the agent of this call
+  std::string broken_rule{};        // what was wrong with a frame
   std::uint64_t oom_kills = 0;      // memory.events, during this invocation
   std::uint64_t pids_refusals = 0;  // pids.events, during this invocation
   bool handler_ended = false;       // pid 1 told how the handler's process ended:
   int handler_signal = 0;           //   by this signal, or
   int handler_status = 0;           //   with this exit status
-  std::string zygote_problem;       // the sandbox could not even be made
+  std::string zygote_problem{};     // the sandbox could not even be made
 };
 
 // The settings give the limits that are named in the outcome.

@@ -140,7 +140,7 @@ TEST_CASE("a check leaves no mount, no cgroup and no process behind") {
 TEST_CASE("what the reference kernel can do is found to work") {
   tests::need_root();
   const auto all = agent::check_host();
-  for (const char* id : {"mount.detached", "mount.propagation", "userns.nested"}) {
+  for (const char* id : {"mount.detached", "mount.propagation", "mount.overlay", "userns.nested"}) {
     const HostFinding& one = finding(all, id);
     INFO(one.id << ": " << one.found);
     CHECK(one.level == HostLevel::ok);

@@ -1,0 +1,132 @@
+// The agent's program: reads the configuration, wires the parts, waits for the end. Nothing is
+// decided here.
+#include <signal.h>
+#include <spdlog/sinks/stdout_sinks.h>
+#include <spdlog/spdlog.h>
+#include <sys/resource.h>
+#include <systemd/sd-daemon.h>
+#include <unistd.h>
+
+#include <boost/asio/io_context.hpp>
+#include <boost/asio/signal_set.hpp>
+#include <cstdio>
+#include <memory>
+
+#include "agent/agent.h"
+#include "api/server.h"
+#include "cmd/broodd_flags.h"
+
+namespace {
+
+constexpr int kFailed = 1;
+
+void start_logging(const agent::AgentConfig& config) {
+  auto logger =
+      std::make_shared<spdlog::logger>("broodd", std::make_shared<spdlog::sinks::stderr_sink_mt>());
+  logger->set_level(spdlog::level::from_str(config.log_level));
+  if (config.log_format == "json") {
+    logger->set_pattern(R"({"time":"%Y-%m-%dT%H:%M:%S.%e%z","level":"%l","message":"%v"})");
+  } else {
+    logger->set_pattern("%Y-%m-%dT%H:%M:%S.%e%z %l %v");
+  }
+  spdlog::set_default_logger(std::move(logger));
+}
+
+// Each sandbox takes about a dozen descriptors.
+void raise_descriptor_limit() {
+  rlimit limit{};
+  if (::getrlimit(RLIMIT_NOFILE, &limit) == 0) {
+    limit.rlim_cur = limit.rlim_max;
+    ::setrlimit(RLIMIT_NOFILE, &limit);
+  }
+}
+
+int give_up(const base::Error& error) {
+  std::fprintf(stderr, "broodd: %s\n", error.message().c_str());
+  return kFailed;
+}
+
+// From the first SIGTERM or SIGINT on: what runs is let finish. A second one ends it at once.
+class Stopper {
+ public:
+  Stopper(boost::asio::io_context& loop, agent::Agent& agent, api::Server& server,
+          std::chrono::milliseconds patience)
+      : loop_(loop),
+        agent_(agent),
+        server_(server),
+        patience_(patience),
+        signals_(loop, SIGTERM, SIGINT) {
+    signals_.async_wait([this](const boost::system::error_code& error, int) {
+      if (!error) {
+        drain();
+      }
+    });
+  }
+
+ private:
+  void drain() {
+    spdlog::info("draining: running invocations have {} ms", patience_.count());
+    ::sd_notify(0, "STOPPING=1\nSTATUS=draining");
+    server_.drain([] {});
+    agent_.drain(patience_, [this] {
+      server_.stop();
+      spdlog::info("stopped");
+      loop_.stop();
+    });
+    signals_.async_wait([this](const boost::system::error_code& error, int) {
+      if (!error) {
+        spdlog::warn("a second signal: killing what still runs");
+        agent_.hurry();
+      }
+    });
+  }
+
+  boost::asio::io_context& loop_;
+  agent::Agent& agent_;
+  api::Server& server_;
+  std::chrono::milliseconds patience_;
+  boost::asio::signal_set signals_;
+};
+
+int serve(const agent::AgentConfig& config) {
+  boost::asio::io_context loop{1};  // one thread
+  auto agent = agent::Agent::start(loop, config);
+  if (!agent) {
+    return give_up(agent.error());
+  }
+  api::ServerOptions options;
+  options.socket_path = config.socket;
+  options.group = config.group;
+  options.max_connections = config.max_connections;
+  options.archive_limit = config.archive_limit;
+  api::Server server(loop, **agent, options);
+  if (const auto started = server.start(); !started) {
+    (*agent)->drain(std::chrono::milliseconds(0), [&] { loop.stop(); });
+    loop.run();
+    return give_up(started.error());
+  }
+  const Stopper stopper(loop, **agent, server, config.drain_timeout);
+  spdlog::info("broodd {} serves on {}", BROOD_VERSION, config.socket);
+  ::sd_notify(0, "READY=1\nSTATUS=serving");
+  loop.run();
+  return 0;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  const auto parsed = parse_broodd_flags(argc, argv);
+  if (const int* status = std::get_if<int>(&parsed)) {
+    return *status;
+  }
+  const auto& config = std::get<agent::AgentConfig>(parsed);
+  if (::geteuid() != 0) {
+    return give_up(base::Error::because(
+        "the agent makes namespaces, cgroups and mounts, and so has to run as root",
+        "run it with sudo or as a systemd unit"));
+  }
+  ::signal(SIGPIPE, SIG_IGN);
+  start_logging(config);
+  raise_descriptor_limit();
+  return serve(config);
+}
