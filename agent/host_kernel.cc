@@ -47,8 +47,7 @@ Findings mount_findings(const HostCheckOptions& options) {
       tried("mount.overlay_replace", "replacing a directory of the image inside a sandbox",
             try_overlay_replaced_directory(options.scratch_dir),
             {HostLevel::warning,
-             "a function that removes a directory of its image and makes it again gets EIO; "
-             "everything else of its root file system can be changed",
+             "a function that removes a directory of its image and makes it again gets EIO",
              "kernel 6.6 or newer, for user attributes on tmpfs"}),
       tried("mount.tmpfs_attributes", "user attributes on tmpfs",
             try_tmpfs_user_attributes(options.scratch_dir),

@@ -105,7 +105,7 @@ Result<Cgroup> Cgroup::open_child(const std::string& name) const {
 Result<Cgroup> Cgroup::open_any_child(const std::string& name) const {
   auto directory = base::open_at(fd(), name, kDirectory);
   if (!directory) {
-    return base::fail(with_path(std::move(directory.error())));
+    return base::fail(with_path(directory.error()));
   }
   return Cgroup(std::move(*directory), path_ + "/" + name);
 }
@@ -113,7 +113,7 @@ Result<Cgroup> Cgroup::open_any_child(const std::string& name) const {
 Result<std::vector<std::string>> Cgroup::children() const {
   auto readable = base::open_at(fd(), ".", O_RDONLY | O_DIRECTORY);
   if (!readable) {
-    return base::fail(with_path(std::move(readable.error())));
+    return base::fail(with_path(readable.error()));
   }
   const std::unique_ptr<DIR, decltype([](DIR* dir) { ::closedir(dir); })> list(
       ::fdopendir(readable->get()));
@@ -248,7 +248,7 @@ Result<bool> Cgroup::populated() const {
 Result<base::UniqueFd> Cgroup::events_fd() const {
   auto file = base::open_at(fd(), "cgroup.events", O_RDONLY);
   if (!file) {
-    return base::fail(with_path(std::move(file.error())));
+    return base::fail(with_path(file.error()));
   }
   return std::move(*file);
 }
@@ -288,7 +288,7 @@ Status Cgroup::kill() const {
 
 Status Cgroup::kill_each_process() const {
   BROOD_CHECK(freeze(Freeze::frozen));
-  const Status killed = kill_members(0);
+  Status killed = kill_members(0);
   BROOD_CHECK(freeze(Freeze::thawed));
   return killed;
 }
@@ -379,7 +379,7 @@ Result<bool> Cgroup::write_if_exists(const char* file, std::string_view text) co
 Result<std::string> Cgroup::read(const char* file) const {
   auto text = base::read_file_at(fd(), file, std::size_t{16} << 20);
   if (!text) {
-    return base::fail(with_path(std::move(text.error())));
+    return base::fail(with_path(text.error()));
   }
   return std::move(*text);
 }
@@ -395,7 +395,7 @@ Result<std::optional<std::string>> Cgroup::read_if_exists(const char* file) cons
   return base::fail(std::move(text.error()));
 }
 
-base::Error Cgroup::with_path(base::Error error) const {
+base::Error Cgroup::with_path(const base::Error& error) const {
   return base::Error(error.operation(), error.code(), path_ + "/" + error.subject(),
                      error.advice());
 }

@@ -110,7 +110,7 @@ class Cgroup {
   base::Result<bool> write_if_exists(const char* file, std::string_view text) const;
   base::Result<std::string> read(const char* file) const;
   base::Result<std::optional<std::string>> read_if_exists(const char* file) const;
-  base::Error with_path(base::Error error) const;
+  base::Error with_path(const base::Error& error) const;
   base::Status kill_members(int depth) const;
   base::Result<Removed> remove_empty_tree(int depth) const;
 
