@@ -156,6 +156,16 @@ bool move_detached(Notebook& notebook, const char* from, const char* to) {
 
 // A process that holds a user namespace open for as long as the pipe to it is.
 struct NamespaceHolder {
+  NamespaceHolder() = default;
+  NamespaceHolder(const NamespaceHolder&) = delete;
+  NamespaceHolder& operator=(const NamespaceHolder&) = delete;
+  ~NamespaceHolder() {
+    release.reset();
+    if (pid > 0) {
+      ::waitpid(pid, nullptr, 0);
+    }
+  }
+
   pid_t pid = -1;
   base::UniqueFd release;
   base::UniqueFd user_namespace;
@@ -269,8 +279,6 @@ Trial try_idmapped_mount(const std::string& directory) {
       notebook.did("mount_setattr idmap",
                    ::mount_setattr(tree.get(), "", AT_EMPTY_PATH, &map, sizeof map));
     }
-    holder.release.reset();
-    ::waitpid(holder.pid, nullptr, 0);
   });
 }
 
