@@ -68,6 +68,7 @@ std::string errno_name(int code);
 
 // Returns early with the error of `expression`; otherwise declares or assigns `target` from its
 // value.
+// NOLINTBEGIN(bugprone-macro-parentheses): a declaration cannot stand in parentheses
 #define BROOD_CONCAT_(a, b) a##b
 #define BROOD_CONCAT(a, b) BROOD_CONCAT_(a, b)
 #define BROOD_TRY_(name, target, expression)                   \
@@ -82,3 +83,4 @@ std::string errno_name(int code);
     if (auto brood_status = (expression); !brood_status)    \
       return ::base::fail(std::move(brood_status.error())); \
   } while (false)
+// NOLINTEND(bugprone-macro-parentheses)
