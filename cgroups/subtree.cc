@@ -17,7 +17,7 @@ namespace {
 
 constexpr const char* kLeaf = "agent";
 constexpr const char* kHowToStart =
-    "start it through a systemd unit with Delegate=yes, or name an empty cgroup with --cgroup PATH";
+    "start it through a systemd unit with Delegate=yes, or name an empty cgroup with --cgroup-parent PATH";
 
 Result<Hierarchy> locate_self() {
   BROOD_TRY(const std::string mountinfo,
@@ -47,7 +47,7 @@ Result<Cgroup> open_parent(const Hierarchy& hierarchy, const std::string& parent
   if (!hierarchy.own_directory) {
     return base::fail_because("the cgroup of this process, '" + hierarchy.own_path +
                                   "', is not below the mount at '" + hierarchy.mount->point + "'",
-                              "name a directory of that mount with --cgroup PATH");
+                              "name a directory of that mount with --cgroup-parent PATH");
   }
   return Cgroup::open(*hierarchy.own_directory);
 }
