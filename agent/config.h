@@ -30,9 +30,10 @@ struct AgentConfig {
   std::string state_dir = "/var/lib/brood";
   std::string run_dir = "/run/brood";
   std::string images_dir = "/var/lib/brood/images";
-  std::string support_dir = "/usr/local/lib/brood/runtimes";  // holds python/zygote.py, …
-  std::string unpack_program = "/usr/local/lib/brood/brood-unpack";
-  std::string cgroup_parent;  // empty: the agent's own cgroup
+  // Empty: found beside the running program, as it was built or installed (cmd/broodd.cc).
+  std::string support_dir;     // holds python/zygote.py, …
+  std::string unpack_program;  // brood-unpack
+  std::string cgroup_parent;   // empty: the agent's own cgroup
   LimitsMode limits = LimitsMode::enforce;
   std::uint32_t max_sandboxes = 512;
   std::uint32_t max_connections = 1024;

@@ -51,7 +51,7 @@ CgroupPlace find_cgroup_place(const HostCheckOptions& options);
 // How the agent gets a cgroup of its own, as advice.
 inline constexpr const char* kDelegateAdvice =
     "start the agent through its systemd unit, which has Delegate=yes, or name an empty cgroup "
-    "with --cgroup PATH";
+    "with --cgroup-parent PATH";
 
 Findings cgroup_findings(const HostCheckOptions& options);
 Findings kernel_findings(const HostCheckOptions& options);

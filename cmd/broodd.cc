@@ -10,6 +10,8 @@
 #include <boost/asio/io_context.hpp>
 #include <boost/asio/signal_set.hpp>
 #include <cstdio>
+#include <filesystem>
+#include <initializer_list>
 #include <memory>
 
 #include "agent/agent.h"
@@ -30,6 +32,29 @@ void start_logging(const agent::AgentConfig& config) {
     logger->set_pattern("%Y-%m-%dT%H:%M:%S.%e%z %l %v");
   }
   spdlog::set_default_logger(std::move(logger));
+}
+
+// The first of `candidates`, below the directory of the running program, that is there.
+std::string beside_program(std::initializer_list<const char*> candidates) {
+  std::error_code ignored;
+  const auto directory = std::filesystem::read_symlink("/proc/self/exe", ignored).parent_path();
+  for (const char* candidate : candidates) {
+    const auto path = (directory / candidate).lexically_normal();
+    if (std::filesystem::exists(path, ignored)) {
+      return path;
+    }
+  }
+  return {};
+}
+
+// What came with this program: installed (PREFIX/sbin beside PREFIX/lib/brood), or as it was built.
+void find_parts(agent::AgentConfig& config) {
+  if (config.support_dir.empty()) {
+    config.support_dir = beside_program({"../lib/brood/runtimes", "../runtimes"});
+  }
+  if (config.unpack_program.empty()) {
+    config.unpack_program = beside_program({"../lib/brood/brood-unpack", "brood-unpack"});
+  }
 }
 
 // Each sandbox takes about a dozen descriptors.
@@ -115,11 +140,12 @@ int serve(const agent::AgentConfig& config) {
 }  // namespace
 
 int main(int argc, char** argv) {
-  const auto parsed = parse_broodd_flags(argc, argv);
+  auto parsed = parse_broodd_flags(argc, argv);
   if (const int* status = std::get_if<int>(&parsed)) {
     return *status;
   }
-  const auto& config = std::get<agent::AgentConfig>(parsed);
+  auto& config = std::get<agent::AgentConfig>(parsed);
+  find_parts(config);
   if (::geteuid() != 0) {
     return give_up(base::Error::because(
         "the agent makes namespaces, cgroups and mounts, and so has to run as root",
