@@ -165,10 +165,13 @@ base::Result<Plan> plan_zygote(const ZygoteSpec& spec, const Features& features)
   // the root.
   std::strcpy(plan.root, "/tmp");
   plan.keep_capabilities = 1ULL << CAP_SETUID | 1ULL << CAP_SETGID;  // to map its sandboxes' users
-  set_steps(plan, {Step::identity, Step::session, Step::cgroup_namespace, Step::private_mounts,
-                   Step::attach_root, Step::devices, Step::proc, Step::run, Step::enter_root,
-                   Step::hostname, Step::rlimits, Step::bounding_set, Step::capabilities,
-                   Step::no_new_privileges, Step::seccomp, Step::die_with_agent});
+  // No cgroup namespace of its own: where cgroup2 is mounted with nsdelegate (systemd does), the
+  // kernel lets a process put its children only into cgroups that its namespace shows, and the
+  // sandboxes' are beside its own.
+  set_steps(plan, {Step::identity, Step::session, Step::private_mounts, Step::attach_root,
+                   Step::devices, Step::proc, Step::run, Step::enter_root, Step::hostname,
+                   Step::rlimits, Step::bounding_set, Step::capabilities, Step::no_new_privileges,
+                   Step::seccomp, Step::die_with_agent});
   add_rlimit(plan, RLIMIT_CORE, 0);
   BROOD_CHECK(set_filter(plan, spec.filter, 0));
   return plan;

@@ -64,6 +64,9 @@ TEST_CASE("a sandbox keeps no capability, a zygote the two that map its sandboxe
   const isolate::Plan zygote = isolate::plan_zygote({.filter = kFilter}, kModern).value();
   CHECK(zygote.keep_capabilities == ((1ULL << 6) | (1ULL << 7)));  // CAP_SETGID, CAP_SETUID
   CHECK(zygote.steps[zygote.step_count - 1] == Step::die_with_agent);
+  // With nsdelegate it could not put a sandbox into a cgroup beside its own.
+  CHECK_FALSE(has(zygote, Step::cgroup_namespace));
+  CHECK(has(sandbox_plan(), Step::cgroup_namespace));
 }
 
 TEST_CASE("a kernel without Landlock gets a plan without that step") {
