@@ -48,6 +48,15 @@ Status take_path(std::string_view text, std::string& path) {
   return {};
 }
 
+// Empty: found or chosen when the agent starts.
+Status take_optional_path(std::string_view text, std::string& path) {
+  if (text.empty()) {
+    path.clear();
+    return {};
+  }
+  return take_path(text, path);
+}
+
 Status take_choice(std::string_view text, std::initializer_list<std::string_view> choices,
                    std::string& choice) {
   if (std::find(choices.begin(), choices.end(), text) == choices.end()) {
@@ -113,11 +122,11 @@ std::vector<Setting> all_settings() {
        [](const Config& c) { return quoted(c.images_dir); }},
       {"support_dir", "DIR",
        "the zygote programs, one folder for each language; empty: those that came with broodd",
-       [](std::string_view t, Config& c) { return take_path(t, c.support_dir); },
+       [](std::string_view t, Config& c) { return take_optional_path(t, c.support_dir); },
        [](const Config& c) { return quoted(c.support_dir); }},
       {"unpack_program", "PATH",
        "the program that unpacks archives, confined; empty: the one that came with broodd",
-       [](std::string_view t, Config& c) { return take_path(t, c.unpack_program); },
+       [](std::string_view t, Config& c) { return take_optional_path(t, c.unpack_program); },
        [](const Config& c) { return quoted(c.unpack_program); }},
       {"cgroup_parent", "PATH",
        "the cgroup below which the agent makes its own; empty: where it runs", take_cgroup,

@@ -170,7 +170,8 @@ void Sandbox::close_zygote_copies() {
 }
 
 void Sandbox::spawned(base::UniqueFd pidfd) {
-  init_ = base::PidRef(base::pid_of(pidfd.get()), std::move(pidfd));
+  const pid_t pid = base::pid_of(pidfd.get());
+  init_ = base::PidRef(pid, std::move(pidfd));
   end_.assign(::fcntl(init_.fd(), F_DUPFD_CLOEXEC, 0));
   wait_end();
   if (state_ == State::ending) {
