@@ -85,15 +85,6 @@ Status take_group(std::string_view text, AgentConfig& config) {
   return {};
 }
 
-// Empty is allowed, and means the agent's own.
-Status take_cgroup(std::string_view text, AgentConfig& config) {
-  if (text.empty()) {
-    config.cgroup_parent.clear();
-    return {};
-  }
-  return take_path(text, config.cgroup_parent);
-}
-
 std::string quoted(const std::string& text) {
   return "\"" + text + "\"";
 }
@@ -129,7 +120,8 @@ std::vector<Setting> all_settings() {
        [](std::string_view t, Config& c) { return take_optional_path(t, c.unpack_program); },
        [](const Config& c) { return quoted(c.unpack_program); }},
       {"cgroup_parent", "PATH",
-       "the cgroup below which the agent makes its own; empty: where it runs", take_cgroup,
+       "the cgroup below which the agent makes its own; empty: where it runs",
+       [](std::string_view t, Config& c) { return take_optional_path(t, c.cgroup_parent); },
        [](const Config& c) { return quoted(c.cgroup_parent); }},
       {"limits", "MODE",
        "enforce: do not start on a host that cannot hold functions to their limits; best-effort: "

@@ -41,7 +41,12 @@ RuntimePool::RuntimePool(PoolContext context, RuntimeConfig config)
       config_(std::move(config)),
       retry_(context_.loop),
       refill_timer_(context_.loop),
-      target_(config_.pool_min) {}
+      target_(config_.pool_min) {
+  // Known before the first start, because what was compiled for a function is kept under it.
+  if (const auto image = rootfs::open_image(context_.config.images_dir, config_.image)) {
+    digest_ = image->manifest.digest;
+  }
+}
 
 RuntimePool::~RuntimePool() = default;
 
