@@ -568,7 +568,7 @@ void HttpConnection::serve() {
 
 void HttpConnection::serve_invoke() {
   agent::InvocationRequest request;
-  request.function = std::move(route_.name);
+  request.function = route_.name;
   request.kind = payload_kind(content_type_);
   request.body = std::move(body_);
   if (request.body.empty() && request.kind == agent::ContentKind::json) {
@@ -585,7 +585,7 @@ void HttpConnection::serve_invoke() {
                                        self->respond(reply_of(std::move(outcome)));
                                      });
   if (!invocation_) {
-    respond(reply_of(agent::Failure{404, "not_found", "there is no such function"}));
+    respond(uninvoked_reply(route_.name, host_.service));
   }
 }
 

@@ -122,6 +122,11 @@ Reply answer(const Route& route, const agent::Service& service) {
   }
 }
 
+Reply uninvoked_reply(std::string_view name, const agent::Service& service) {
+  const auto found = service.describe(name);
+  return reply_of(found ? agent::Failure{503, "draining", "the agent is stopping"} : found.error());
+}
+
 Reply uploaded_reply(tl::expected<std::string, agent::Failure>&& digest) {
   return digest ? json_reply(code_json(*digest), 201) : reply_of(digest.error());
 }

@@ -29,6 +29,9 @@ agent::ContentKind payload_kind(std::string_view content_type);
 // and logs.
 Reply answer(const Route& route, const agent::Service& service);
 
+// Why an invocation was not taken: there is no such function, or the agent is stopping.
+Reply uninvoked_reply(std::string_view name, const agent::Service& service);
+
 // The answers to what completes later.
 Reply uploaded_reply(tl::expected<std::string, agent::Failure>&& digest);
 Reply deployed_reply(const tl::expected<agent::Deployed, agent::Failure>& deployed);

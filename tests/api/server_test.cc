@@ -237,6 +237,15 @@ TEST_CASE("an invocation of no function is not found, and the connection goes on
   CHECK(client.ask(invoke("echo", "1")).body == "1");
 }
 
+TEST_CASE("a function that is there and not taken is told apart from one that is not there") {
+  LiveServer server;
+  server.on_loop([](FakeService& fake, api::Server&) { return fake.draining = true; });
+  RawClient client(server.socket_path());
+  const Response response = client.ask(invoke("echo", "{}"));
+  CHECK(response.status == 503);
+  CHECK(Json::parse(response.body)["error"]["code"] == "draining");
+}
+
 TEST_CASE("code is uploaded in pieces, known afterwards, and deployed by its digest") {
   LiveServer server;
   RawClient client(server.socket_path());
@@ -293,8 +302,8 @@ TEST_CASE("refusals of the service keep their status, code and sentence") {
   LiveServer server;
   RawClient client(server.socket_path());
   const Response bomb = client.ask(request_of("POST", "/code", "bomb"));
-  CHECK(bomb.status == 422);
-  CHECK(Json::parse(bomb.body)["error"]["code"] == "archive_refused");
+  CHECK(bomb.status == 400);
+  CHECK(Json::parse(bomb.body)["error"]["code"] == "invalid_archive");
   const std::string code = "{\"code\": \"sha256:" + std::string(64, 'a') + "\"";
   CHECK_THAT(client.ask(request_of("PUT", "/functions/x", code + ", \"runtime\": \"cobol\"}")).body,
              Catch::Contains("there is no runtime 'cobol'"));

@@ -347,6 +347,20 @@ TEST_CASE("logs -f goes on until it is interrupted or the agent stops") {
   }
 }
 
+TEST_CASE(
+    "check needs no agent, finds something about this host, and says how to mend what lacks") {
+  const Ran ran = tests::run_brood({"check", "--json", "--socket", "/nonexistent"});
+  const Json findings = Json::parse(ran.out)["findings"];
+  REQUIRE(findings.size() > 5);
+  bool able = true;
+  for (const Json& finding : findings) {
+    able = able && finding["level"] != "missing";
+    CHECK((finding["level"] == "ok" || !finding["meaning"].get<std::string>().empty()));
+  }
+  CHECK(ran.exit == (able ? 0 : 1));
+  CHECK_THAT(tests::run_brood({"check"}).out, Contains("LEVEL") && Contains("cgroup"));
+}
+
 TEST_CASE("an interrupted invocation is cancelled at the agent") {
   LiveServer server;
   Running invoke({"--socket", server.socket_path(), "invoke", "hold", "--data", "1"});

@@ -28,7 +28,7 @@ class FakeUpload final : public agent::Upload {
     if (bytes_ == "bomb") {
       boost::asio::post(loop_, [done] {
         done(tl::unexpected<agent::Failure>(
-            agent::Failure{422, "archive_refused", "'../x' leads out of the archive"}));
+            agent::Failure{400, "invalid_archive", "'../x' leads out of the archive"}));
       });
       return;
     }
@@ -188,7 +188,7 @@ agent::Outcome FakeService::outcome_of(const agent::InvocationRequest& request) 
 
 std::shared_ptr<agent::InvocationHandle> FakeService::invoke(
     agent::InvocationRequest request, std::function<void(agent::Outcome&&)> done) {
-  if (functions_.count(request.function) == 0) {
+  if (draining || functions_.count(request.function) == 0) {
     return nullptr;
   }
   invocations.push_back(request);

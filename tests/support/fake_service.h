@@ -51,6 +51,7 @@ class FakeService final : public agent::Service {
   std::vector<agent::DeployRequest> deployments;
   std::map<std::string, std::string> code;  // by digest
   std::vector<std::string> uploaded_names;
+  bool draining = false;  // takes no invocation
   int cancelled = 0;
   int uploads_dropped = 0;
   int followers = 0;
