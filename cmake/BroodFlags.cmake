@@ -10,6 +10,10 @@ target_compile_options(brood_flags INTERFACE
   $<$<NOT:$<CONFIG:Debug>>:-U_FORTIFY_SOURCE>
   $<$<AND:$<NOT:$<CONFIG:Debug>>,$<NOT:$<BOOL:${BROOD_ASAN}>>,$<NOT:$<BOOL:${BROOD_TSAN}>>>:-D_FORTIFY_SOURCE=2>)
 target_compile_definitions(brood_flags INTERFACE _GNU_SOURCE BROOD_VERSION="${PROJECT_VERSION}")
+if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU" AND CMAKE_CXX_COMPILER_VERSION VERSION_LESS 13)
+  # g++ 12 sees overlaps in `"text" + std::string` that are not there (GCC bug 105651).
+  target_compile_options(brood_flags INTERFACE $<$<COMPILE_LANGUAGE:CXX>:-Wno-restrict>)
+endif()
 if(CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64" AND CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
   target_compile_options(brood_flags INTERFACE -fcf-protection=full)
 endif()
