@@ -32,7 +32,7 @@ void parse_head(std::string_view head, Response& response) {
 
 }  // namespace
 
-RawClient::RawClient(const std::string& socket_path)
+RawClient::RawClient(const std::string& socket_path, std::chrono::seconds patience)
     : socket_(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0)) {
   sockaddr_un address{};
   address.sun_family = AF_UNIX;
@@ -40,9 +40,9 @@ RawClient::RawClient(const std::string& socket_path)
   if (::connect(socket_.get(), reinterpret_cast<sockaddr*>(&address), sizeof address) != 0) {
     throw std::runtime_error("connect " + socket_path + ": " + std::strerror(errno));
   }
-  const timeval patience{5, 0};
-  ::setsockopt(socket_.get(), SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience);
-  ::setsockopt(socket_.get(), SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof patience);
+  const timeval limit{patience.count(), 0};
+  ::setsockopt(socket_.get(), SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof limit);
+  ::setsockopt(socket_.get(), SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof limit);
 }
 
 bool RawClient::send(std::string_view bytes) {

@@ -1,6 +1,7 @@
 // Bytes to and from a Unix socket, so that a test can say what no well-behaved client says.
 #pragma once
 
+#include <chrono>
 #include <map>
 #include <string>
 #include <string_view>
@@ -13,7 +14,7 @@ struct Response {
   int status = 0;
   std::map<std::string, std::string> headers;  // names in lower case
   std::string body;
-  bool whole = false;  // false: the connection ended or nothing came for five seconds
+  bool whole = false;  // false: the connection ended or nothing came for the client's patience
 
   std::string header(const std::string& name) const {
     const auto found = headers.find(name);
@@ -23,7 +24,8 @@ struct Response {
 
 class RawClient {
  public:
-  explicit RawClient(const std::string& socket_path);
+  explicit RawClient(const std::string& socket_path,
+                     std::chrono::seconds patience = std::chrono::seconds(5));
 
   // False when the peer has closed.
   bool send(std::string_view bytes);
@@ -33,9 +35,9 @@ class RawClient {
     send(bytes);
     return receive();
   }
-  // Whether the peer closes within five seconds, whatever it still sends.
+  // Whether the peer closes within the patience, whatever it still sends.
   bool is_closed_by_peer();
-  // What comes next, at most one read's worth; empty at the end or after five seconds.
+  // What comes next, at most one read's worth; empty at the end or after the patience.
   std::string read_some();
   void stop_sending();
   void close() { socket_.reset(); }
