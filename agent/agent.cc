@@ -108,8 +108,12 @@ base::Status Agent::make_slots() {
 
 base::Status Agent::take_cgroups() {
   // What an earlier agent left under the same name is killed and removed here.
-  BROOD_TRY(cgroups_, cgroups::Subtree::open(instance_name(config_.state_dir),
-                                             {.parent = config_.cgroup_parent}));
+  // No limit on io is set, so its controller is not asked for.
+  using cgroups::Controller;
+  BROOD_TRY(cgroups_, cgroups::Subtree::open(
+                          instance_name(config_.state_dir),
+                          {.parent = config_.cgroup_parent,
+                           .wanted = {Controller::cpu, Controller::memory, Controller::pids}}));
   std::string reasons;
   for (const cgroups::MissingController& missing : cgroups_->missing()) {
     limits_not_enforced_.emplace_back(cgroups::controller_name(missing.controller));
@@ -395,7 +399,7 @@ tl::expected<FunctionStatus, Failure> Agent::describe(std::string_view name) con
 std::shared_ptr<InvocationHandle> Agent::invoke(InvocationRequest request,
                                                 std::function<void(Outcome&&)> done) {
   const auto found = runners_.find(request.function);
-  if (found == runners_.end() || draining_) {
+  if (found == runners_.end()) {
     return nullptr;
   }
   ++invocations_;
@@ -460,6 +464,9 @@ std::shared_ptr<void> Agent::follow_logs(std::string_view name, std::function<vo
 
 void Agent::drain(std::chrono::milliseconds patience, std::function<void()> done) {
   draining_ = true;
+  for (const auto& [name, runner] : runners_) {
+    runner->close();
+  }
   patience_ends_ns_ = monotonic_ns() + std::chrono::nanoseconds(patience).count();
   await_running([this, done = std::move(done)]() mutable { finish_drain(std::move(done)); });
 }

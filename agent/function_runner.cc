@@ -157,6 +157,7 @@ void FunctionRunner::stop() {
     refuse_later(invocation, Ending::internal, "the agent is stopping");
   }
   for (auto& [key, instance] : instances_) {
+    instance.sandbox->evidence().own_fault = "the agent stopped before the invocation had ended";
     instance.sandbox->kill();
   }
 }
@@ -175,6 +176,10 @@ std::shared_ptr<InvocationHandle> FunctionRunner::invoke(InvocationRequest reque
   auto invocation = std::make_shared<Invocation>(weak_from_this(), context_.loop,
                                                  std::move(request), std::move(done));
   invocation->stages[Stage::queued] = monotonic_ns();
+  if (closed_) {
+    refuse_later(invocation, Ending::internal, "the agent is stopping");
+    return invocation;
+  }
   if (const auto limit = context_.config.payload_limit; invocation->request.body.size() > limit) {
     refuse_later(invocation, Ending::payload_too_large,
                  "the payload is over the limit of " + base::format_bytes(limit));
@@ -283,7 +288,7 @@ void FunctionRunner::run_cold(std::shared_ptr<Sandbox> sandbox,
   instance.invocation = std::move(invocation);
   instance.sandbox->set_state(Sandbox::State::running);
   if (const auto bound = bind(instance); !bound) {
-    instance.sandbox->evidence().zygote_problem = bound.error().message();
+    instance.sandbox->evidence().own_fault = bound.error().message();
     instance.sandbox->kill();
     ++running_;
     context_.count_running(1);
@@ -328,7 +333,7 @@ void FunctionRunner::send(Instance& instance) {
        .payload = invocation.request.body,
        .flags = invocation.request.kind == ContentKind::json ? BROOD_FLAG_JSON : 0U});
   if (!added) {
-    sandbox.evidence().zygote_problem = added.error().message();
+    sandbox.evidence().own_fault = added.error().message();
     return sandbox.kill();
   }
   invocation.stages[Stage::sent] = now;
@@ -373,6 +378,7 @@ void FunctionRunner::cancel(Invocation& invocation) {
   }
   for (auto& [key, instance] : instances_) {
     if (instance.invocation.get() == &invocation) {
+      instance.sandbox->evidence().cancelled = true;
       return instance.sandbox->kill();
     }
   }
@@ -531,15 +537,17 @@ void FunctionRunner::on_gone(Sandbox& sandbox) {
 // --- idling --------------------------------------------------------------------------------------
 
 void FunctionRunner::arm_idle_timer() {
-  if (idle_.empty()) {
-    return;
+  if (idle_.empty() || idle_armed_) {
+    return;  // an armed timer fires no later than the oldest expires, and looks again
   }
+  idle_armed_ = true;
   const Instance& oldest = instances_.at(idle_.front());
   const auto idle = std::chrono::nanoseconds(deployment_->function.settings.idle);
   const std::int64_t left = oldest.idle_since_ns + idle.count() - monotonic_ns();
   idle_timer_.expires_after(std::chrono::nanoseconds(std::max<std::int64_t>(left, 0)));
   idle_timer_.async_wait([weak = weak_from_this()](const boost::system::error_code& error) {
     if (const auto self = weak.lock(); self && !error) {
+      self->idle_armed_ = false;
       self->expire_idle();
     }
   });

@@ -63,8 +63,13 @@ Outcome exited(const Evidence& evidence) {
 }  // namespace
 
 Outcome judge(const Evidence& evidence, const FunctionSettings& settings) {
-  if (!evidence.zygote_problem.empty()) {
-    return outcome(Ending::internal, evidence.zygote_problem);
+  if (!evidence.own_fault.empty()) {
+    return outcome(Ending::internal, evidence.own_fault);
+  }
+  if (evidence.cancelled) {
+    Outcome result = outcome(Ending::killed, "the caller hung up before the answer");
+    result.signal = SIGKILL;
+    return result;
   }
   if (!evidence.refused_call.empty()) {
     Outcome result =

@@ -13,6 +13,7 @@ namespace agent {
 // broken the protocol). The first that applies, in this order, is the ending: what the agent did
 // itself, what the kernel counted, what pid 1 told, and last what was merely seen.
 struct Evidence {
+  bool cancelled = false;           // the agent killed it because its caller hung up
   bool timed_out = false;           // the agent killed it at its deadline
   bool loading = false;             // cold, and the handler's module was not loaded yet
   std::string refused_call{};       // the seccomp filter told the agent of this call
@@ -22,7 +23,7 @@ struct Evidence {
   bool handler_ended = false;       // pid 1 told how the handler's process ended:
   int handler_signal = 0;           //   by this signal, or
   int handler_status = 0;           //   with this exit status
-  std::string zygote_problem{};     // the sandbox could not even be made
+  std::string own_fault{};          // brood could not begin, or not go on; says why
 };
 
 // The settings give the limits that are named in the outcome.

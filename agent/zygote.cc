@@ -26,7 +26,12 @@ base::Result<Pair> control_pair() {
   if (::socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends) != 0) {
     return base::fail_errno("socketpair");
   }
-  return Pair{base::UniqueFd(ends[0]), base::UniqueFd(ends[1])};
+  Pair pair{base::UniqueFd(ends[0]), base::UniqueFd(ends[1])};
+  const int on = 1;
+  if (::setsockopt(pair.ours.get(), SOL_SOCKET, SO_PASSCRED, &on, sizeof on) != 0) {
+    return base::fail_errno("setsockopt SO_PASSCRED");
+  }
+  return pair;
 }
 
 base::Result<Pair> output_pipe() {
@@ -155,11 +160,33 @@ void Zygote::wait_for_message() {
                       });
 }
 
+// The descriptor that came with a message. The kernel tells who sent it: the zygote's pid, which
+// the agent cannot have from its own clone (that is pid 1, the zygote's parent).
+base::UniqueFd Zygote::take_ancillary(msghdr& header) {
+  base::UniqueFd descriptor;
+  for (const cmsghdr* part = CMSG_FIRSTHDR(&header); part != nullptr;
+       part = CMSG_NXTHDR(&header, const_cast<cmsghdr*>(part))) {
+    if (part->cmsg_level != SOL_SOCKET) {
+      continue;
+    }
+    if (part->cmsg_type == SCM_RIGHTS && part->cmsg_len == CMSG_LEN(sizeof(int))) {
+      int fd = -1;
+      std::memcpy(&fd, CMSG_DATA(part), sizeof fd);
+      descriptor.reset(fd);
+    } else if (part->cmsg_type == SCM_CREDENTIALS && part->cmsg_len == CMSG_LEN(sizeof(ucred))) {
+      ucred sender{};
+      std::memcpy(&sender, CMSG_DATA(part), sizeof sender);
+      zygote_pid_ = sender.pid;
+    }
+  }
+  return descriptor;
+}
+
 void Zygote::read_messages() {
   const auto alive = alive_;
   while (*alive && !dead_) {
     brood_control message{};
-    alignas(cmsghdr) char room[CMSG_SPACE(sizeof(int))] = {};
+    alignas(cmsghdr) char room[CMSG_SPACE(sizeof(int)) + CMSG_SPACE(sizeof(ucred))] = {};
     iovec piece{&message, sizeof message};
     msghdr header{};
     header.msg_iov = &piece;
@@ -176,14 +203,7 @@ void Zygote::read_messages() {
       fail("the zygote has ended");
       return;
     }
-    base::UniqueFd descriptor;
-    if (const cmsghdr* rights = CMSG_FIRSTHDR(&header); rights != nullptr &&
-                                                        rights->cmsg_type == SCM_RIGHTS &&
-                                                        rights->cmsg_len == CMSG_LEN(sizeof(int))) {
-      int fd = -1;
-      std::memcpy(&fd, CMSG_DATA(rights), sizeof fd);
-      descriptor.reset(fd);
-    }
+    base::UniqueFd descriptor = take_ancillary(header);
     auto decoded =
         decode_control({reinterpret_cast<const char*>(&message), static_cast<std::size_t>(got)});
     if (!decoded) {

@@ -3,6 +3,8 @@
 // checked.
 #pragma once
 
+#include <sys/socket.h>
+
 #include <array>
 #include <boost/asio/io_context.hpp>
 #include <boost/asio/posix/stream_descriptor.hpp>
@@ -56,6 +58,7 @@ class Zygote {
   // Asks for a sandbox; the descriptors are in the order of enum brood_spawn_fd, and sent as
   // copies. The answer is `spawned` or `spawn_failed`, or `died`.
   void spawn(const SpawnOrder& order, const std::array<int, BROOD_SPAWN_FD_COUNT>& descriptors);
+  // The interpreter's process, as the host numbers it; -1 before `booted`.
   pid_t pid() const { return zygote_pid_; }
   // pid 1 of the runtime's pid namespace: killing it kills the zygote and all its sandboxes.
   const base::PidRef& init() const { return init_.ref(); }
@@ -69,6 +72,7 @@ class Zygote {
   base::Status send(const brood_control& message, const int* descriptors, std::size_t count);
   void wait_for_message();
   void read_messages();
+  base::UniqueFd take_ancillary(msghdr& header);
   void handle(const brood_control& message, base::UniqueFd descriptor);
   void wait_for_output();
   void fail(std::string problem);

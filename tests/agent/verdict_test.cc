@@ -69,6 +69,12 @@ TEST_CASE("a refused fork makes a failure a matter of the pids limit") {
   CHECK(agent::judge_error(true, true, 0) == Ending::out_of_memory);
 }
 
+TEST_CASE("what brood could not do is its own fault, and a caller that hung up is said") {
+  CHECK(judge({.own_fault = "no descriptors"}).ending == Ending::internal);
+  CHECK(judge({.own_fault = "no descriptors"}).message == "no descriptors");
+  CHECK(judge({.cancelled = true}).message.find("hung up") != std::string::npos);
+}
+
 TEST_CASE("a sandbox that went without a word was killed from outside") {
   const auto outcome = judge({});
   CHECK(outcome.ending == Ending::killed);
