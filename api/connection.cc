@@ -32,7 +32,7 @@ namespace http = boost::beast::http;
 using boost::system::error_code;
 
 constexpr std::uint32_t kHeadLimit = 16 << 10;
-constexpr std::size_t kInputLimit = 2 * kHeadLimit;  // a head, and what came behind it
+constexpr std::size_t kInputLimit = 2 * std::size_t{kHeadLimit};  // a head, and what came behind it
 constexpr std::size_t kReadSize = 16 << 10;
 constexpr std::size_t kBodyStep = 256 << 10;  // how much of a body is asked for at once
 constexpr std::int64_t kLingerNs = 2'000'000'000;
@@ -592,7 +592,8 @@ void HttpConnection::serve_invoke() {
 void HttpConnection::serve_upload() {
   // The upload lives until it is done, whatever becomes of the connection.
   std::shared_ptr<agent::Upload> upload = std::move(upload_);
-  upload->finish(route_.file, [self = shared_from_this(), upload](auto&& digest) {
+  upload->finish(route_.file, [self = shared_from_this(),
+                               upload](tl::expected<std::string, agent::Failure> digest) {
     self->respond(uploaded_reply(std::move(digest)));
   });
 }

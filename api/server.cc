@@ -9,7 +9,6 @@
 #include <boost/asio/post.hpp>
 #include <boost/asio/steady_timer.hpp>
 #include <cerrno>
-#include <cstring>
 #include <optional>
 #include <unordered_map>
 #include <utility>
@@ -123,8 +122,8 @@ void Server::Core::accept_clients() {
 
 // Out of descriptors or memory: the client stays in the backlog, and the loop must not spin on it.
 void Server::Core::on_accept_error(int code) {
-  spdlog::warn("accept: {} ({}); {} connections are open", std::strerror(code),
-               base::errno_name(code), connections_.size());
+  spdlog::warn("{}; {} connections are open", base::Error("accept", code).message(),
+               connections_.size());
   back_off_.expires_after(kAcceptBackOff);
   back_off_.async_wait([self = shared_from_this()](error_code error) {
     if (!error) {

@@ -1,5 +1,6 @@
 // brood list, describe, remove, stats
 #include <CLI/CLI.hpp>
+#include <cmath>
 #include <map>
 #include <memory>
 #include <nlohmann/json.hpp>
@@ -22,11 +23,11 @@ struct NameFlags {
 
 std::string seconds_text(const Json& seconds) {
   return base::format_duration(
-      std::chrono::milliseconds(static_cast<std::int64_t>(seconds.get<double>() * 1000 + 0.5)));
+      std::chrono::milliseconds(std::llround(seconds.get<double>() * 1000)));
 }
 
 std::string cpu_text(const Json& cpus) {
-  return base::format_cpu(static_cast<std::uint32_t>(cpus.get<double>() * 1000 + 0.5));
+  return base::format_cpu(static_cast<std::uint32_t>(std::lround(cpus.get<double>() * 1000)));
 }
 
 std::string joined(const Json& list) {
