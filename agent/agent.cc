@@ -399,7 +399,7 @@ tl::expected<FunctionStatus, Failure> Agent::describe(std::string_view name) con
 std::shared_ptr<InvocationHandle> Agent::invoke(InvocationRequest request,
                                                 std::function<void(Outcome&&)> done) {
   const auto found = runners_.find(request.function);
-  if (found == runners_.end()) {
+  if (found == runners_.end() || draining_) {
     return nullptr;
   }
   ++invocations_;
@@ -464,9 +464,6 @@ std::shared_ptr<void> Agent::follow_logs(std::string_view name, std::function<vo
 
 void Agent::drain(std::chrono::milliseconds patience, std::function<void()> done) {
   draining_ = true;
-  for (const auto& [name, runner] : runners_) {
-    runner->close();
-  }
   patience_ends_ns_ = monotonic_ns() + std::chrono::nanoseconds(patience).count();
   await_running([this, done = std::move(done)]() mutable { finish_drain(std::move(done)); });
 }

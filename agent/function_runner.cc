@@ -176,10 +176,6 @@ std::shared_ptr<InvocationHandle> FunctionRunner::invoke(InvocationRequest reque
   auto invocation = std::make_shared<Invocation>(weak_from_this(), context_.loop,
                                                  std::move(request), std::move(done));
   invocation->stages[Stage::queued] = monotonic_ns();
-  if (closed_) {
-    refuse_later(invocation, Ending::internal, "the agent is stopping");
-    return invocation;
-  }
   if (const auto limit = context_.config.payload_limit; invocation->request.body.size() > limit) {
     refuse_later(invocation, Ending::payload_too_large,
                  "the payload is over the limit of " + base::format_bytes(limit));

@@ -56,8 +56,6 @@ class FunctionRunner : public SandboxOwner,
   void deploy(std::shared_ptr<const Deployment> deployment);
   // The function is removed: what waits is answered, what idles ends, what runs finishes.
   void retire();
-  // The agent is about to stop: nothing new is taken; what waits or runs goes on.
-  void close() { closed_ = true; }
   // The agent stops: what waits is answered, and every instance is killed.
   void stop();
 
@@ -124,7 +122,6 @@ class FunctionRunner : public SandboxOwner,
   std::array<std::uint64_t, kEndingCount> endings_{};
   boost::asio::steady_timer idle_timer_;
   bool idle_armed_ = false;
-  bool closed_ = false;
   bool retired_ = false;
 };
 
