@@ -25,7 +25,7 @@ def payload(event):
     if isinstance(event, dict):
         event = event.get("text")
     if not isinstance(event, str):
-        raise TypeError('send text: bytes, a JSON string, or {"text": "..."}')
+        raise TypeError('send bytes (--content-type text/plain), a JSON string, or {"text": "..."}')
     # A lone surrogate ("\ud800") is a JSON string, but no text: counted as the bytes it would be.
     return event.encode("utf-8", "surrogatepass")
 
