@@ -32,6 +32,7 @@ using Completion = std::function<void(tl::expected<T, Failure>)>;
 struct InvocationRequest {
   std::string function;
   std::string body;
+  bool body_refused = false;  // it is over the payload limit, and has not been read
   ContentKind kind = ContentKind::json;
   std::string content_type = "application/json";
   std::int64_t received_ns = 0;  // CLOCK_MONOTONIC, when the head was parsed

@@ -228,6 +228,8 @@ class HttpConnection final : public Connection,
   void serve_deploy();
   void serve_remove();
   void serve_invoke();
+  enum class BodyTaken { yes, no };
+  void invoke(BodyTaken body_taken);
   void serve_logs();
 
   void refuse(const Refusal& refusal);
@@ -567,10 +569,20 @@ void HttpConnection::serve() {
 }
 
 void HttpConnection::serve_invoke() {
+  invoke(BodyTaken::yes);
+}
+
+// A payload over the limit is an ending of an invocation like any other: the function's log and
+// counters have it.
+void HttpConnection::invoke(BodyTaken body_taken) {
   agent::InvocationRequest request;
   request.function = route_.name;
   request.kind = payload_kind(content_type_);
-  request.body = std::move(body_);
+  if (body_taken == BodyTaken::yes) {
+    request.body = std::move(body_);
+  } else {
+    request.body_refused = true;
+  }
   if (request.body.empty() && request.kind == agent::ContentKind::json) {
     request.body = "null";
   }
@@ -640,6 +652,10 @@ void HttpConnection::refuse(const Refusal& refusal) {
   body_unread_ = !no_body;
   last_request_ = last_request_ || body_unread_;
   upload_.reset();
+  if (refusal.status == 413 && route_.endpoint == Endpoint::invoke) {
+    phase_ = Phase::serving;
+    return invoke(BodyTaken::no);
+  }
   respond(reply_of(refusal));
 }
 

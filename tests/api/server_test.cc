@@ -166,11 +166,17 @@ TEST_CASE("a payload over the limit is refused before it is read, and when it is
   Response response = announced.receive();
   CHECK(response.status == 413);
   CHECK(Json::parse(response.body)["error"]["code"] == "payload_too_large");
+  CHECK(Json::parse(response.body)["error"]["ending"] == "payload_too_large");
+  CHECK(response.header("brood-ending") == "payload_too_large");
   RawClient streamed(server.socket_path());
   response = streamed.ask(chunked("/functions/echo/invocations", {at_limit, "x"}));
   CHECK(response.status == 413);
   CHECK(streamed.is_closed_by_peer());
-  CHECK(server.on_loop([](FakeService& f, api::Server&) { return f.invocations.size(); }) == 1);
+  const auto reached = server.on_loop([](FakeService& f, api::Server&) {
+    return std::count_if(f.invocations.begin(), f.invocations.end(),
+                         [](const auto& request) { return !request.body_refused; });
+  });
+  CHECK(reached == 1);
 }
 
 TEST_CASE("a client that sends all of a refused body still reads the answer") {

@@ -170,6 +170,11 @@ agent::Outcome FakeService::outcome_of(const agent::InvocationRequest& request) 
   outcome.stages[agent::Stage::received] = request.received_ns;
   outcome.stages[agent::Stage::queued] = request.received_ns + 1'500;
   outcome.stages[agent::Stage::answered] = request.received_ns + 250'040;
+  if (request.body_refused) {
+    outcome.ending = agent::Ending::payload_too_large;
+    outcome.message = "the payload is over the limit";
+    return outcome;
+  }
   constexpr std::string_view kEnd = "end-";
   if (request.function.rfind(kEnd, 0) == 0) {
     outcome.ending = agent::ending_of(request.function.substr(kEnd.size())).value();
