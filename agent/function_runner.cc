@@ -176,7 +176,8 @@ std::shared_ptr<InvocationHandle> FunctionRunner::invoke(InvocationRequest reque
   auto invocation = std::make_shared<Invocation>(weak_from_this(), context_.loop,
                                                  std::move(request), std::move(done));
   invocation->stages[Stage::queued] = monotonic_ns();
-  if (const auto limit = context_.config.payload_limit; invocation->request.body.size() > limit) {
+  const auto limit = context_.config.payload_limit;
+  if (invocation->request.body_refused || invocation->request.body.size() > limit) {
     refuse_later(invocation, Ending::payload_too_large,
                  "the payload is over the limit of " + base::format_bytes(limit));
     return invocation;
@@ -199,7 +200,10 @@ void FunctionRunner::dispatch(std::shared_ptr<Invocation> invocation) {
       }
     }
   }
-  if (waiting_.size() >= deployment_->function.settings.queue) {
+  // Those that wait for no more than a sandbox to be made, or an ending one to be gone, have a
+  // place of their own: the queue is for what comes beyond the concurrency.
+  const FunctionSettings& settings = deployment_->function.settings;
+  if (running_ + waiting_.size() >= std::size_t{settings.concurrency} + settings.queue) {
     return refuse_later(std::move(invocation), Ending::overloaded,
                         "the function runs " + std::to_string(running_) + " invocations and " +
                             std::to_string(waiting_.size()) + " wait: its queue is full");
