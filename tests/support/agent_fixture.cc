@@ -431,6 +431,10 @@ Invoked AgentFixture::invoke_bytes(const std::string& name, std::string_view bod
   return invoked;
 }
 
+std::future<Invoked> AgentFixture::invoke_later(const std::string& name, const Json& event) const {
+  return std::async(std::launch::async, [this, name, event] { return invoke(name, event); });
+}
+
 std::vector<Json> AgentFixture::sandboxes_of(const std::string& name) const {
   std::vector<Json> bound;
   for (Json& sandbox : sandboxes()) {
@@ -441,8 +445,25 @@ std::vector<Json> AgentFixture::sandboxes_of(const std::string& name) const {
   return bound;
 }
 
+std::string AgentFixture::cgroup_of(const Json& sandbox) const {
+  const std::string id = sandbox["id"];
+  const std::vector<std::string> instances = cgroup_.children().value();
+  if (!instances.empty()) {
+    const std::string& instance = instances.front();
+    return cgroup_.path() + "/" + instance + "/" + sandbox["runtime"].get<std::string>() +
+           "/sandbox-" + id.substr(id.rfind('-') + 1);
+  }
+  throw std::runtime_error("the agent has no cgroup");
+}
+
+std::vector<pid_t> AgentFixture::processes_of(const Json& sandbox) const {
+  const auto cgroup = cgroups::Cgroup::open(cgroup_of(sandbox));
+  return cgroup ? cgroup->procs().value_or(std::vector<pid_t>{}) : std::vector<pid_t>{};
+}
+
 Json AgentFixture::runtime(const std::string& name) const {
-  for (Json& runtime : client().get("/runtimes")["runtimes"]) {
+  Json document = client().get("/runtimes");  // named, so that it outlives the loop
+  for (Json& runtime : document["runtimes"]) {
     if (runtime["name"] == name) {
       return std::move(runtime);
     }

@@ -11,6 +11,7 @@
 
 #include <chrono>
 #include <functional>
+#include <future>
 #include <map>
 #include <memory>
 #include <nlohmann/json.hpp>
@@ -96,11 +97,19 @@ class AgentFixture {
   Invoked invoke_bytes(const std::string& name, std::string_view body,
                        const std::string& content_type = "application/octet-stream") const;
 
+  // In a thread of its own.
+  std::future<Invoked> invoke_later(const std::string& name, const Json& event = nullptr) const;
+
   Json status() const { return client().get("/status"); }
   Json describe(const std::string& name) const { return client().get("/functions/" + name); }
   std::vector<Json> sandboxes() const { return client().get("/sandboxes")["sandboxes"]; }
   // Those bound to this function.
   std::vector<Json> sandboxes_of(const std::string& name) const;
+  // Its processes that are alive, as the host numbers them: those in its cgroup, which nobody
+  // inside can leave.
+  std::vector<pid_t> processes_of(const Json& sandbox) const;
+  // The directory of its cgroup.
+  std::string cgroup_of(const Json& sandbox) const;
   Json runtime(const std::string& name = "python3") const;
   // Waits for `count` sandboxes to be ready in the pool.
   bool pool_has(std::uint32_t count, const std::string& runtime = "python3") const;
