@@ -121,17 +121,16 @@ class Run {
 
 base::Result<Measured> Run::go() {
   BROOD_TRY(measured_.agent, agent_state(agent_));
-  BROOD_TRY(measured_.runtime, runtime_state(agent_, options_.runtime));
-  BROOD_CHECK(start_baselines());
   BROOD_TRY(const DeployedFunction deployed,
             DeployedFunction::deploy(
                 options_.socket, {.name = function(),
                                   .runtime = options_.runtime,
                                   .source = std::string(kHandlerSource),
                                   .reuse = options_.mode == Mode::warm ? Reuse::yes : Reuse::no}));
+  // The agent starts a runtime when a function first needs it.
   BROOD_CHECK(warm_up());
-  // A runtime that was not needed before has only now been started.
   BROOD_TRY(measured_.runtime, runtime_state(agent_, options_.runtime));
+  BROOD_CHECK(start_baselines());
   measured_.invocations.reserve(options_.count);
   BROOD_CHECK(options_.mode == Mode::cold ? cold_rounds() : warm_rounds());
   return std::move(measured_);
