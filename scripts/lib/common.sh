@@ -16,6 +16,14 @@ need_root() {
   [[ $(id -u) == 0 ]] || die "needs root, to install packages and to make namespaces, cgroups and mounts; try: sudo $0"
 }
 
+# leave_chroot SCRIPT ARGUMENT…: starts the script anew where it may make user namespaces, when it is in
+# a chroot, which may not. Needs python3.
+leave_chroot() {
+  [[ -z ${BROOD_LEFT_CHROOT:-} ]] && ! unshare --user true 2>/dev/null || return 0
+  [[ ! -e /proc/self/ns/user || ! -x /usr/bin/python3 ]] ||
+    BROOD_LEFT_CHROOT=yes exec /usr/bin/python3 -I "$ROOT/scripts/lib/leave-chroot.py" "$@"
+}
+
 # A compiler takes up to 1.5 GB for the largest of our sources.
 jobs_for_build() {
   local memory
