@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 #include <linux/seccomp.h>
+#include <poll.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <sys/uio.h>
@@ -41,6 +42,11 @@ base::Result<Ends> socket_ends(int type) {
     return base::fail_errno("fcntl O_NONBLOCK");
   }
   return result;
+}
+
+short ready_events(int fd) {
+  pollfd asked{fd, POLLIN, 0};
+  return ::poll(&asked, 1, 0) > 0 ? asked.revents : short{0};
 }
 
 base::Result<Ends> stream_ends() {
@@ -413,13 +419,21 @@ void Sandbox::wait_listener() {
                        });
 }
 
+// The ioctl blocks where no notification was ever queued, whatever the descriptor's flags; one that
+// was queued and withdrawn is an ENOENT. So the kernel is asked first: what woke the loop may have
+// been the end of the filter's last user, or an event of a descriptor that had this number before.
 void Sandbox::read_listener() {
-  seccomp_notif notification{};
-  if (::ioctl(listener_.native_handle(), SECCOMP_IOCTL_NOTIF_RECV, &notification) != 0) {
-    if (errno == EAGAIN || errno == EINTR) {
+  const short events = ready_events(listener_.native_handle());
+  if ((events & POLLIN) == 0) {
+    if ((events & (POLLHUP | POLLERR | POLLNVAL)) == 0) {
       wait_listener();
     }
-    return;  // ENOENT: the caller has been killed meanwhile
+    return;
+  }
+  seccomp_notif notification{};
+  if (::ioctl(listener_.native_handle(), SECCOMP_IOCTL_NOTIF_RECV, &notification) != 0) {
+    wait_listener();  // ENOENT: its caller has been killed meanwhile, others may still come
+    return;
   }
   if (evidence_.refused_call.empty()) {
     evidence_.refused_call = isolate::syscall_name(notification.data.nr);
@@ -476,9 +490,11 @@ void Sandbox::kill() {
 void Sandbox::wait_end() {
   end_.async_wait(stream_descriptor::wait_read,
                   [self = shared_from_this()](const boost::system::error_code& error) {
-                    if (!error) {
-                      self->gone();
+                    if (error) {
+                      return;
                     }
+                    // Asked again: the loop may hand out an event of an earlier descriptor.
+                    self->init_.ended() ? self->gone() : self->wait_end();
                   });
 }
 
