@@ -66,8 +66,8 @@ def interfaces():
 
 def devices():
     found = {}
-    for folder, _, names in os.walk("/dev"):
-        for name in names:
+    for folder, folders, names in os.walk("/dev"):
+        for name in names + [name for name in folders if os.path.islink(folder + "/" + name)]:
             path = os.path.join(folder, name)
             entry = os.lstat(path)
             if stat.S_ISCHR(entry.st_mode) or stat.S_ISBLK(entry.st_mode):

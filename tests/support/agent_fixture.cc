@@ -124,6 +124,8 @@ class Room {
   cgroups::ControllerSet switched_;
 };
 
+constexpr cgroups::ControllerSet kLimits{cgroups::Controller::cpu, cgroups::Controller::memory,
+                                         cgroups::Controller::pids};
 constexpr std::string_view kCgroupPrefix = "brood-agent-";
 
 // What test programs that were killed have left: their agents died with them.
@@ -189,6 +191,14 @@ bool soon(const std::function<bool()>& happened, std::chrono::milliseconds limit
   return true;
 }
 
+void need_limits() {
+  need_root();
+  const auto missing = kLimits.without(own_cgroup().controllers().value());
+  if (!missing.empty()) {
+    skip_because("the cgroup v2 tree of this host lacks controllers: " + missing.joined());
+  }
+}
+
 double slowness() {
   return std::max(1.0, std::stod(from_environment("BROOD_TEST_SLOWNESS", "1")));
 }
@@ -212,7 +222,7 @@ AgentFixture::AgentFixture(AgentOptions options) : options_(std::move(options)) 
     }
   }
   cgroup_ = make_cgroup();
-  enforces_limits_ = cgroups::ControllerSet::all().without(cgroup_.controllers().value()).empty();
+  enforces_limits_ = kLimits.without(cgroup_.controllers().value()).empty();
   socket_ = scratch_.path() + "/brood.sock";
   // What an agent leaves running becomes a child of this process, and is seen.
   ::prctl(PR_SET_CHILD_SUBREAPER, 1);
@@ -295,6 +305,9 @@ AgentFixture::~AgentFixture() {
 }
 
 void AgentFixture::begin_stop() {
+  if (std::exchange(stopping_, true)) {
+    return;  // a second signal would end its patience
+  }
   note_descendants();
   ::kill(pid_, SIGTERM);
 }
@@ -321,6 +334,7 @@ int AgentFixture::wait_for_its_end() {
     ::waitpid(pid_, &status, 0);
   }
   pid_ = -1;
+  stopping_ = false;
   CHECK(ended);
   return status;
 }

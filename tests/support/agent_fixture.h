@@ -34,6 +34,7 @@ struct AgentOptions {
   std::uint32_t pool_min = 2;
   std::uint32_t pool_max = 8;
   std::vector<std::string> runtimes = {"python3"};  // each needs its image
+  std::string run_dir = {};  // another agent's, to live beside it; empty: one of its own
 };
 
 // What an invocation was answered with.
@@ -71,7 +72,9 @@ class AgentFixture {
   pid_t pid() const { return pid_; }
   const std::string& socket() const { return socket_; }
   std::string state_dir() const { return scratch_.path() + "/state"; }
-  std::string run_dir() const { return scratch_.path() + "/run"; }
+  std::string run_dir() const {
+    return options_.run_dir.empty() ? scratch_.path() + "/run" : options_.run_dir;
+  }
   const std::string& scratch() const { return scratch_.path(); }
   // The cgroup that holds brood-INSTANCE.
   const std::string& cgroup() const { return cgroup_.path(); }
@@ -131,8 +134,13 @@ class AgentFixture {
   cgroups::Cgroup cgroup_;
   bool enforces_limits_ = false;
   pid_t pid_ = -1;
+  bool stopping_ = false;
   std::vector<pid_t> descendants_;  // when it was told to stop
 };
+
+// Skips the test where an agent could not hold functions to their limits of memory, cpu and pids.
+// Call before anything is made.
+void need_limits();
 
 // tests/functions/NAME
 std::string function_source(const std::string& file);
