@@ -191,9 +191,11 @@ void RuntimePool::zygote_died(const std::string& problem) {
   if (phase_ == Phase::stopping) {
     return;
   }
-  if (monotonic_ns() - booted_ns_ > kHealthyAfter) {
+  if (booted_ns_ != 0 && monotonic_ns() - booted_ns_ > kHealthyAfter) {
     failures_ = 0;
   }
+  booted_ns_ = 0;
+  phase_ = Phase::backing_off;  // what was ordered fails with its zygote, not by a fault of its own
   // Inside one of its own calls: the object goes when the loop is back.
   former_.push_back({zygote_->release_init(), std::move(*zygote_cgroup_)});
   boost::asio::post(context_.loop, [zygote = std::shared_ptr<Zygote>(std::move(zygote_))] {});
@@ -350,14 +352,14 @@ void RuntimePool::setup_failed(const std::string& problem) {
   if (phase_ != Phase::ready) {
     return stop_if_empty();
   }
-  ++failures_;
+  ++setup_failures_;
   spdlog::error("runtime {}: {}", config_.name, problem);
   problem_ = problem;
-  if (failures_ >= kFailuresBeforeRefusing) {
+  if (setup_failures_ >= kFailuresBeforeRefusing) {
     refuse_claims(problem);
   }
   refill_planned_ = true;  // a pause instead of a spin
-  refill_timer_.expires_after(back_off_time(failures_));
+  refill_timer_.expires_after(back_off_time(setup_failures_));
   refill_timer_.async_wait([this](const boost::system::error_code& error) {
     refill_planned_ = false;
     if (!error) {
@@ -415,6 +417,8 @@ void RuntimePool::give(std::shared_ptr<Sandbox> sandbox) {
 void RuntimePool::on_ready(Sandbox& sandbox) {
   starting_.erase(sandbox.number());
   failures_ = 0;
+  setup_failures_ = 0;
+  problem_.clear();
   give(sandbox.shared_from_this());
   refill();
 }

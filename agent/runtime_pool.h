@@ -124,8 +124,9 @@ class RuntimePool : public SandboxOwner {
   Phase phase_ = Phase::stopped;
   std::string problem_;
   std::uint64_t restarts_ = 0;
-  std::uint32_t failures_ = 0;  // in a row
-  std::int64_t booted_ns_ = 0;
+  std::uint32_t failures_ = 0;        // of the zygote, in a row
+  std::uint32_t setup_failures_ = 0;  // of sandboxes, in a row
+  std::int64_t booted_ns_ = 0;        // 0: the zygote is not up
   boost::asio::steady_timer retry_;
   boost::asio::steady_timer refill_timer_;
   bool refill_planned_ = false;
