@@ -6,6 +6,7 @@ with its control socket as fd 3, /dev/null as fd 0 and a log pipe as fd 1 and 2.
 byte of a tenant's. The messages are struct brood_control (isolate/wire.h).
 """
 
+import collections.abc
 import errno
 import gc
 import importlib
@@ -84,11 +85,25 @@ def clean_state(sandbox):
     os.chdir("/")
 
 
+def remember_type_checks():
+    """An abstract class asks every class below it, once for each type that is held against it, and
+    writes to all of them: here once, instead of in every sandbox (Counter, Mapping, Sequence)."""
+    values = (None, True, 0, 0.0, 0j, "", b"", bytearray(), memoryview(b""), (), [], {}, set(),
+              frozenset(), range(0), iter(()), iter([]), {}.keys(), {}.values(), {}.items(),
+              (_ for _ in ()), len, remember_type_checks, collections.Counter(),
+              collections.OrderedDict(), collections.defaultdict(), collections.deque(),
+              types.SimpleNamespace())
+    for name in collections.abc.__all__:
+        for value in values:
+            isinstance(value, getattr(collections.abc, name))
+
+
 def warm_up(sandbox):
     """CPython specialises code that runs often; better once here than in every sandbox."""
     sandbox.reseed()  # OpenSSL's first use of its generator sets up far more than later ones
     for _ in range(12):
         sandbox.rehearse()
+    remember_type_checks()
     gc.collect()
     gc.freeze()
 
