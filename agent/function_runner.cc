@@ -157,7 +157,8 @@ void FunctionRunner::stop() {
     refuse_later(invocation, Ending::internal, "the agent is stopping");
   }
   for (auto& [key, instance] : instances_) {
-    instance.sandbox->evidence().own_fault = "the agent stopped before the invocation had ended";
+    instance.sandbox->evidence().own_fault =
+        "the agent is stopping, and the invocation had not ended in time";
     instance.sandbox->kill();
   }
 }

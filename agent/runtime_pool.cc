@@ -371,6 +371,10 @@ void RuntimePool::setup_failed(const std::string& problem) {
 // --- giving out ----------------------------------------------------------------------------------
 
 std::shared_ptr<Sandbox> RuntimePool::take(SandboxOwner* owner) {
+  // Killed from outside a moment ago, and not heard of yet: the loop is about to be told.
+  while (!ready_.empty() && ready_.front()->has_ended()) {
+    ready_.pop_front();
+  }
   if (!claims_.empty() || ready_.empty()) {
     exhausted_ns_ = monotonic_ns();
     target_ = std::min<std::size_t>(config_.pool_max, std::max<std::size_t>(1, 2 * target_));

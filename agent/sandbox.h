@@ -106,7 +106,8 @@ class Sandbox : public std::enable_shared_from_this<Sandbox> {
 
   State state() const { return state_; }
   void set_state(State state) { state_ = state; }
-  bool usable() const { return state_ == State::pool || state_ == State::idle; }
+  // Asks the kernel, for what the loop has not been told yet.
+  bool has_ended() const { return init_ && init_.ended(); }
   const std::string& id() const { return id_; }
   std::uint64_t number() const { return parts_.number; }
   std::uint32_t slot() const { return parts_.slot; }
