@@ -157,8 +157,7 @@ void FunctionRunner::stop() {
     refuse_later(invocation, Ending::internal, "the agent is stopping");
   }
   for (auto& [key, instance] : instances_) {
-    instance.sandbox->evidence().own_fault =
-        "the agent is stopping, and the invocation had not ended in time";
+    instance.sandbox->evidence().own_fault = "the agent stopped before the invocation had ended";
     instance.sandbox->kill();
   }
 }
@@ -187,13 +186,23 @@ std::shared_ptr<InvocationHandle> FunctionRunner::invoke(InvocationRequest reque
   return invocation;
 }
 
+// The instance used last: its memory is still warm. One that was killed from outside a moment ago
+// is passed over, though the loop has not been told yet.
+FunctionRunner::Instance* FunctionRunner::take_idle() {
+  while (!idle_.empty()) {
+    Instance& instance = instances_.at(idle_.back());
+    idle_.pop_back();
+    if (!instance.sandbox->has_ended()) {
+      return &instance;
+    }
+  }
+  return nullptr;
+}
+
 void FunctionRunner::dispatch(std::shared_ptr<Invocation> invocation) {
   if (waiting_.empty()) {
-    if (!idle_.empty()) {
-      Instance& instance =
-          instances_.at(idle_.back());  // the one used last: its memory is still warm
-      idle_.pop_back();
-      return run_warm(instance, std::move(invocation));
+    if (Instance* instance = take_idle()) {
+      return run_warm(*instance, std::move(invocation));
     }
     if (instances_.size() < deployment_->function.settings.concurrency) {
       if (auto sandbox = deployment_->pool->take(this)) {
@@ -229,12 +238,14 @@ void FunctionRunner::refuse_later(std::shared_ptr<Invocation> invocation, Ending
 // Gives idle instances to those who wait, and claims a pool sandbox for each that may have a new
 // one.
 void FunctionRunner::serve_waiting() {
-  while (!waiting_.empty() && !idle_.empty()) {
+  while (!waiting_.empty()) {
+    Instance* instance = take_idle();
+    if (instance == nullptr) {
+      break;
+    }
     auto invocation = std::move(waiting_.front());
     waiting_.pop_front();
-    Instance& instance = instances_.at(idle_.back());
-    idle_.pop_back();
-    run_warm(instance, std::move(invocation));
+    run_warm(*instance, std::move(invocation));
   }
   const std::size_t most = deployment_->function.settings.concurrency;
   while (claims_ < waiting_.size() && instances_.size() + claims_ < most) {

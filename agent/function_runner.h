@@ -88,6 +88,7 @@ class FunctionRunner : public SandboxOwner,
   using Waiting = std::deque<std::shared_ptr<Invocation>>;
 
   void dispatch(std::shared_ptr<Invocation> invocation);
+  Instance* take_idle();
   void serve_waiting();
   void run_warm(Instance& instance, std::shared_ptr<Invocation> invocation);
   void run_cold(std::shared_ptr<Sandbox> sandbox, std::shared_ptr<Invocation> invocation);

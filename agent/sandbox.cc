@@ -25,7 +25,8 @@ using boost::asio::posix::stream_descriptor;
 // Room for a typical payload in one write; the kernel doubles it for its own bookkeeping.
 constexpr int kSocketBuffer = 256 << 10;
 // How long a sandbox that closed its socket has to end by itself.
-constexpr auto kGrace = std::chrono::milliseconds(200);
+// Generous: on a loaded host pid 1 may not run for a while after its handler was killed.
+constexpr auto kGrace = std::chrono::seconds(2);
 
 struct Ends {
   base::UniqueFd ours;
@@ -334,9 +335,13 @@ void Sandbox::conn_closed() {
   }
   grace_.expires_after(kGrace);
   grace_.async_wait([self = shared_from_this()](const boost::system::error_code& error) {
-    if (!error && self->state_ != State::gone) {
-      self->broken("it closed its socket without an answer and went on running");
+    if (error || self->state_ == State::gone) {
+      return;
     }
+    // pid 1 may have told, and be on its way out.
+    self->evidence_.handler_ended
+        ? self->kill()
+        : self->broken("it closed its socket without an answer and went on running");
   });
 }
 
