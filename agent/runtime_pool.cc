@@ -408,6 +408,9 @@ void RuntimePool::claim(std::weak_ptr<Claimant> claimant) {
 
 // To whoever has waited longest and still wants it; into the pool otherwise.
 void RuntimePool::give(std::shared_ptr<Sandbox> sandbox) {
+  if (sandbox->has_ended()) {
+    return;  // what it said last may be read after its end; `on_gone` follows
+  }
   while (!claims_.empty()) {
     const auto claimant = claims_.front().lock();
     claims_.pop_front();
