@@ -17,7 +17,8 @@ namespace {
 
 constexpr const char* kLeaf = "agent";
 constexpr const char* kHowToStart =
-    "start it through a systemd unit with Delegate=yes, or name an empty cgroup with --cgroup-parent PATH";
+    "start it through a systemd unit with Delegate=yes, or name an empty cgroup with "
+    "--cgroup-parent PATH";
 
 Result<Hierarchy> locate_self() {
   BROOD_TRY(const std::string mountinfo,

@@ -112,7 +112,8 @@ TEST_CASE("the exit statuses are in the help") {
   }
 }
 
-TEST_CASE("invoke --trace shows the stages on stderr, --json everything on stdout, -o writes a file") {
+TEST_CASE(
+    "invoke --trace shows the stages on stderr, --json everything on stdout, -o writes a file") {
   LiveServer server;
   const tests::ScratchDirectory scratch;
   const Ran traced = brood(server, {"invoke", "echo", "--data", "1", "--trace"});
