@@ -3,8 +3,10 @@
 namespace agent {
 namespace {
 
-// Waiting for a sandbox included; the deployment goes on without compiled code after it.
-constexpr auto kLimit = std::chrono::seconds(20);
+// After either the deployment goes on without compiled code. The first sandbox of a runtime has to
+// wait for its image to be verified and its zygote to boot.
+constexpr auto kWaitLimit = std::chrono::seconds(60);
+constexpr auto kCompileLimit = std::chrono::seconds(20);
 
 }  // namespace
 
@@ -18,19 +20,24 @@ CompileJob::CompileJob(boost::asio::io_context& loop, RuntimePool& pool, rootfs:
 
 void CompileJob::start() {
   self_ = shared_from_this();
-  limit_.expires_after(kLimit);
-  limit_.async_wait([weak = weak_from_this()](const boost::system::error_code& error) {
+  end_after(kWaitLimit, "the runtime had no sandbox for it in time");
+  pool_.claim(weak_from_this());
+}
+
+void CompileJob::end_after(std::chrono::seconds limit, const char* problem) {
+  limit_.expires_after(limit);
+  limit_.async_wait([weak = weak_from_this(), problem](const boost::system::error_code& error) {
     if (const auto job = weak.lock(); job && !error) {
-      job->end({"", "compiling took too long"});
+      job->end({"", problem});
     }
   });
-  pool_.claim(weak_from_this());
 }
 
 bool CompileJob::offer(const std::shared_ptr<Sandbox>& sandbox) {
   if (done_ == nullptr) {
     return false;
   }
+  end_after(kCompileLimit, "compiling took too long");
   sandbox_ = sandbox;
   sandbox->set_owner(this);
   sandbox->set_state(Sandbox::State::running);

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <boost/asio/steady_timer.hpp>
+#include <chrono>
 #include <functional>
 #include <memory>
 #include <string>
@@ -36,6 +37,7 @@ class CompileJob : public Claimant,
   void on_gone(Sandbox& sandbox) override;
 
  private:
+  void end_after(std::chrono::seconds limit, const char* problem);
   void end(Compiled compiled);
 
   RuntimePool& pool_;
