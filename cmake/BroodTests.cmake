@@ -21,6 +21,7 @@ function(brood_test name)
   endforeach()
   # Escaped for three readers: this call, the command line it makes, and Catch's script behind it.
   string(REPLACE ";" "\\\\\\\\;" labels "${ARG_LABELS}")
+  # A case whose name ctest cannot pass on (one with a semicolon) would run nothing, and pass.
   catch_discover_tests(${name} TEST_PREFIX "${name}: "
-    PROPERTIES SKIP_RETURN_CODE 77 TIMEOUT ${ARG_TIMEOUT} LABELS "${labels}")
+    PROPERTIES FAIL_REGULAR_EXPRESSION "No test cases matched" SKIP_RETURN_CODE 77 TIMEOUT ${ARG_TIMEOUT} LABELS "${labels}")
 endfunction()

@@ -225,7 +225,7 @@ TEST_CASE("a thousand idle connections leave the server quick for the next") {
   CHECK(std::chrono::steady_clock::now() - began < 2s);
 }
 
-TEST_CASE("beyond the most connections the longest idle one makes room; a busy one never does") {
+TEST_CASE("beyond the most connections the longest idle one makes room, a busy one never") {
   api::ServerOptions options;
   options.max_connections = 3;
   LiveServer server(options);

@@ -24,7 +24,7 @@ std::string refusal_of(const std::string& fields) {
 
 }  // namespace
 
-TEST_CASE("a deployment needs only its code; the rest has defaults") {
+TEST_CASE("a deployment needs only its code, and the rest has defaults") {
   const auto request = deploy_with("");
   REQUIRE(request);
   CHECK(request->name == "f");

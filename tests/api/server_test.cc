@@ -109,7 +109,7 @@ TEST_CASE("the content type decides between JSON and bytes") {
   }
 }
 
-TEST_CASE("an empty JSON body is null; empty bytes stay empty") {
+TEST_CASE("an empty JSON body is null, empty bytes stay empty") {
   LiveServer server;
   RawClient client(server.socket_path());
   CHECK(client.ask(invoke("echo")).body == "null");

@@ -227,7 +227,7 @@ TEST_CASE("out_of_memory: told with the limit, and not as a kill") {
   CHECK(agent.invoke("f", doing("memory", {{"mebibytes", 8}})).ok());
 }
 
-TEST_CASE("pids_limit: told where the host counts processes; held everywhere") {
+TEST_CASE("pids_limit: told where the host counts processes, held everywhere") {
   AgentFixture agent;
   agent.deploy("f", function_source("endings.py"), {{"pids", 12}});
   if (agent.enforces_limits()) {

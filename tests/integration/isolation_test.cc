@@ -294,7 +294,8 @@ TEST_CASE("nothing that one function leaves behind is there for another") {
   CHECK(value_of(agent.invoke("three")) == nothing);
 }
 
-TEST_CASE("reuse keeps the module of the same function; without it every invocation has its own") {
+TEST_CASE(
+    "reuse keeps the module of the same function, and without it every invocation has its own") {
   AgentFixture agent;
   agent.deploy("kept", function_source("probe.py"), {{"reuse", true}});
   agent.deploy("fresh", function_source("probe.py"), {{"reuse", false}});

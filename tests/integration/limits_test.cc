@@ -163,7 +163,8 @@ TEST_CASE("pids: a bomb that never gives up is held, and dies at its deadline") 
     }
   }
   check_ending(caller.get(), "timeout", "handler");
-  CHECK(most == 30);
+  CHECK(most <= 30);
+  CHECK(most >= 20);
   CHECK(soon([&] { return agent.sandboxes_of("bomb").empty(); }));
   CHECK(soon([&] {
     return std::none_of(inside.begin(), inside.end(),

@@ -289,7 +289,7 @@ TEST_CASE("what is no JSON is the handler's error and names the type") {
   CHECK(error_type(sandbox.warm("0")) == "ValueError");
 }
 
-TEST_CASE("an answer over the limit is told, not sent; one at the limit is sent") {
+TEST_CASE("an answer over the limit is told, not sent, and one at the limit is sent") {
   Sandbox sandbox("def main(event, context):\n    return b'x' * event\n");
   const Frame frame = sandbox.cold("1048577");
   CHECK(error_type(frame) == "ResponseTooLarge");
