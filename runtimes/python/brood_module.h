@@ -45,5 +45,8 @@ PyObject* brood_py_child_events(PyObject* module, PyObject* unused);
 /* set_limits(data_bytes, processes): RLIMIT_DATA and RLIMIT_NPROC, for hosts whose cgroups cannot
  * hold a function to them. */
 PyObject* brood_py_set_limits(PyObject* module, PyObject* args);
+/* put_environment(block): KEY=VALUE entries, each ended by NUL, into the process's environment.
+ * os.environ does not learn of it. ValueError for an entry that is none. */
+PyObject* brood_py_put_environment(PyObject* module, PyObject* block);
 
 #endif

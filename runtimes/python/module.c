@@ -1,4 +1,6 @@
 #include <errno.h>
+#include <stdlib.h>
+#include <string.h>
 #include <sys/resource.h>
 #include <time.h>
 
@@ -42,6 +44,34 @@ PyObject* brood_py_set_limits(PyObject* module, PyObject* args) {
   Py_RETURN_NONE;
 }
 
+/* putenv(3) where os.environ uses setenv(3), which looks for every value in a tree of all values
+ * that were ever set, and writes to it: pages that a fork would have to copy. */
+PyObject* brood_py_put_environment(PyObject* module, PyObject* block) {
+  (void)module;
+  char* bytes = NULL;
+  Py_ssize_t size = 0;
+  if (PyBytes_AsStringAndSize(block, &bytes, &size) != 0) {
+    return NULL;
+  }
+  /* The environment's own from here on: what is in it is never given back. */
+  char* kept = malloc((size_t)size + 1);
+  if (kept == NULL) {
+    return PyErr_SetFromErrno(PyExc_OSError);
+  }
+  memcpy(kept, bytes, (size_t)size + 1); /* a bytes object ends in NUL */
+  for (char* entry = kept; entry < kept + size; entry += strlen(entry) + 1) {
+    const char* equals = strchr(entry, '=');
+    if (equals == NULL || equals == entry) {
+      PyErr_SetString(PyExc_ValueError, "an entry of the environment is not KEY=VALUE");
+      return NULL;
+    }
+    if (putenv(entry) != 0) {
+      return PyErr_SetFromErrno(PyExc_OSError);
+    }
+  }
+  Py_RETURN_NONE;
+}
+
 static PyMethodDef functions[] = {
     {"monotonic_ns", monotonic_ns, METH_NOARGS, NULL},
     {"receive", brood_py_receive, METH_VARARGS, NULL},
@@ -52,6 +82,7 @@ static PyMethodDef functions[] = {
     {"spawn", brood_py_spawn, METH_VARARGS, NULL},
     {"child_events", brood_py_child_events, METH_NOARGS, NULL},
     {"set_limits", brood_py_set_limits, METH_VARARGS, NULL},
+    {"put_environment", brood_py_put_environment, METH_O, NULL},
     {NULL, NULL, 0, NULL},
 };
 

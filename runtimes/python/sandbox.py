@@ -39,6 +39,8 @@ BASE_ENVIRONMENT = {
     "LANG": "C.UTF-8",
 }
 
+_OWN_ENVIRONMENT = b"BROOD_FUNCTION=%s\0BROOD_FUNCTION_VERSION=%d\0BROOD_MEMORY_BYTES=%d\0"
+
 _JSON_TYPE = b"application/json"
 _BYTES_TYPE = b"application/octet-stream"
 _HEAD = struct.Struct("=IIQqqqqqqII")  # struct brood_frame_head
@@ -151,11 +153,12 @@ def is_machinery(path):
 
 def set_environment(block):
     """Adds `block`, KEY=VALUE entries each ended by NUL, to the environment."""
-    environ = os.environ
+    _brood.put_environment(block)
+    known = os.environ._data  # bytes, as os.environ itself keeps them
     for entry in block.split(b"\0"):
         if entry:
             key, _, value = entry.partition(b"=")
-            environ[os.fsdecode(key)] = os.fsdecode(value)
+            known[key] = value
             if key == b"TZ":
                 time.tzset()
 
@@ -224,12 +227,8 @@ def bind(fd, frame):
     bound.memory, bound.response_limit, pids, bound.version = _LIMITS.unpack(limits)
     if flags & FLAG_SOFT_LIMITS:
         _brood.set_limits(bound.memory, pids)
-    environ = os.environ
-    environ["BROOD_FUNCTION"] = bound.function
-    environ["BROOD_FUNCTION_VERSION"] = str(bound.version)
-    environ["BROOD_MEMORY_BYTES"] = str(bound.memory)
     try:
-        set_environment(environment)
+        set_environment(_OWN_ENVIRONMENT % (function, bound.version, bound.memory) + environment)
         add_code_to_path()
         bound.handler = load(handler.decode(), code)
     except BaseException as error:
