@@ -144,18 +144,77 @@ base::Status Agent::open_stores() {
 }
 
 PoolContext Agent::pool_context() {
-  return PoolContext{
-      .loop = loop_,
-      .maker = *maker_,
-      .config = config_,
-      .cgroups = *cgroups_,
-      .features = features_,
-      .sandbox_filter = sandbox_filter_,
-      .zygote_filter = zygote_filter_,
-      .slots = *slots_,
-      .busy = [this] { return running_ > 0; },
-      .room = [this] { return sandbox_count_ < static_cast<int>(config_.max_sandboxes); },
-      .count = [this](int change) { sandbox_count_ += change; }};
+  return PoolContext{.loop = loop_,
+                     .maker = *maker_,
+                     .config = config_,
+                     .cgroups = *cgroups_,
+                     .features = features_,
+                     .sandbox_filter = sandbox_filter_,
+                     .zygote_filter = zygote_filter_,
+                     .slots = *slots_,
+                     .busy = [this] { return running_ > 0; },
+                     .room = [this](Need need) { return room(need); },
+                     .make_room = [this] { make_room(); },
+                     .count = [this](int change) { count_sandbox(change); }};
+}
+
+// --- room for sandboxes --------------------------------------------------------------------------
+
+bool Agent::room(Need need) const {
+  const auto most = static_cast<std::size_t>(config_.max_sandboxes);
+  const std::size_t kept = need == Need::stock ? waiting_for_room() : 0;
+  return static_cast<std::size_t>(sandbox_count_) + kept < most;
+}
+
+std::size_t Agent::waiting_for_room() const {
+  std::size_t waiting = 0;
+  for (const auto& [name, runtime] : pools_) {
+    waiting += runtime.pool->waiting();
+  }
+  return waiting;
+}
+
+// A full host still serves whoever waits: what idles is ended, the longest idle first, then what is
+// ready and not asked for.
+void Agent::make_room() {
+  while (making_room_ < waiting_for_room() && end_longest_idle()) {
+    ++making_room_;
+  }
+}
+
+bool Agent::end_longest_idle() {
+  FunctionRunner* longest = nullptr;
+  for (const auto& [name, runner] : runners_) {
+    const auto since = runner->idle_since_ns();
+    if (since && (longest == nullptr || *since < *longest->idle_since_ns())) {
+      longest = runner.get();
+    }
+  }
+  if (longest != nullptr) {
+    longest->end_longest_idle();
+    return true;
+  }
+  for (const auto& [name, runtime] : pools_) {
+    if (runtime.pool->ready() > 0 && runtime.pool->waiting() == 0) {
+      runtime.pool->end_one_ready();
+      return true;
+    }
+  }
+  return false;
+}
+
+void Agent::count_sandbox(int change) {
+  const bool was_full = !room(Need::stock);
+  sandbox_count_ += change;
+  if (change > 0) {
+    return;
+  }
+  making_room_ -= making_room_ > 0 ? 1 : 0;
+  if (was_full) {
+    for (const auto& [name, runtime] : pools_) {
+      runtime.pool->room_came();
+    }
+  }
 }
 
 RuntimePool* Agent::add_runtime(const RuntimeConfig& config) {
@@ -227,11 +286,13 @@ base::Result<std::shared_ptr<FunctionRunner>> Agent::runner_for(const std::strin
     return found->second;
   }
   BROOD_TRY(auto log, log_store_->writer(name));
-  const RunnerContext context{.loop = loop_,
-                              .config = config_,
-                              .soft_limits = !limits_not_enforced_.empty(),
-                              .count_running = [this](int change) { running_ += change; },
-                              .metrics = metrics_.get()};
+  const RunnerContext context{
+      .loop = loop_,
+      .config = config_,
+      .soft_limits = !limits_not_enforced_.empty(),
+      .count_running = [this](int change) { running_ += change; },
+      .crowded = [this] { return !room(Need::claim) && making_room_ < waiting_for_room(); },
+      .metrics = metrics_.get()};
   auto runner = std::make_shared<FunctionRunner>(context, std::move(log), metrics_->function(name));
   runners_.emplace(name, runner);
   return runner;

@@ -68,6 +68,11 @@ class Agent : public Service {
   void find_runtimes();
   PoolContext pool_context();
   RuntimePool* pool_of(const std::string& runtime);
+  bool room(Need need) const;
+  std::size_t waiting_for_room() const;
+  void make_room();
+  bool end_longest_idle();
+  void count_sandbox(int change);
 
   base::Result<std::shared_ptr<Deployment>> make_deployment(const Function& function);
   void compile(std::shared_ptr<Deployment> deployment,
@@ -108,6 +113,7 @@ class Agent : public Service {
   std::vector<std::shared_ptr<FunctionRunner>> removed_;  // that still run something
   std::set<std::string> changing_;                        // functions with a change under way
   int sandbox_count_ = 0;
+  std::size_t making_room_ = 0;  // ended for it, and not yet gone
   int running_ = 0;
   std::uint64_t invocations_ = 0;
   bool draining_ = false;

@@ -168,6 +168,16 @@ void FunctionRunner::end_idle() {
   }
 }
 
+std::optional<std::int64_t> FunctionRunner::idle_since_ns() const {
+  return idle_.empty() ? std::nullopt : std::optional(instances_.at(idle_.front()).idle_since_ns);
+}
+
+void FunctionRunner::end_longest_idle() {
+  const Sandbox* key = idle_.front();
+  idle_.pop_front();
+  instances_.at(key).sandbox->kill();
+}
+
 // --- the way in ----------------------------------------------------------------------------------
 
 std::shared_ptr<InvocationHandle> FunctionRunner::invoke(InvocationRequest request,
@@ -474,6 +484,9 @@ void FunctionRunner::after(Instance& instance, bool reusable) {
   instance.idle_since_ns = monotonic_ns();
   idle_.push_back(&sandbox);
   serve_waiting();
+  if (context_.crowded() && !idle_.empty()) {
+    end_longest_idle();
+  }
   arm_idle_timer();
 }
 

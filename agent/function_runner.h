@@ -9,6 +9,7 @@
 #include <list>
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 
 #include "agent/log_store.h"
@@ -36,6 +37,7 @@ struct RunnerContext {
   const AgentConfig& config;
   bool soft_limits = false;  // the host's cgroups lack a controller: see BROOD_FLAG_SOFT_LIMITS
   std::function<void(int)> count_running;  // +1 and -1
+  std::function<bool()> crowded;           // the host is full, and somebody waits for room
   Metrics* metrics = nullptr;
 };
 
@@ -66,6 +68,9 @@ class FunctionRunner : public SandboxOwner,
   const Deployment& deployment() const { return *deployment_; }
   // Calls `more` when the log has grown, until the token is dropped.
   std::shared_ptr<void> follow(std::function<void()> more);
+  // Since when its longest idle instance idles; nothing when none does.
+  std::optional<std::int64_t> idle_since_ns() const;
+  void end_longest_idle();
   bool quiet() const { return waiting_.empty() && instances_.empty(); }
 
   bool offer(const std::shared_ptr<Sandbox>& sandbox) override;

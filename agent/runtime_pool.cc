@@ -276,13 +276,27 @@ void RuntimePool::refill() {
     target_ = config_.pool_min;
   }
   const bool waited_for = !claims_.empty();
-  while (wanted() > 0 && starting_.size() + making_ < kStartingAtOnce && context_.room()) {
+  const Need need = waited_for ? Need::claim : Need::stock;
+  while (wanted() > 0 && starting_.size() + making_ < kStartingAtOnce && context_.room(need)) {
     if (!waited_for && context_.busy() && deferred_ < kMostDeferrals) {
       ++deferred_;
       return refill_soon();
     }
     deferred_ = 0;
-    make_one();
+    if (!make_one()) {
+      return;
+    }
+  }
+  if (waited_for && wanted() > 0 && !context_.room(need)) {
+    context_.make_room();
+  }
+}
+
+void RuntimePool::end_one_ready() {
+  if (!ready_.empty()) {
+    const auto sandbox = std::move(ready_.front());
+    ready_.pop_front();
+    sandbox->kill();
   }
 }
 
@@ -300,10 +314,10 @@ void RuntimePool::refill_soon() {
   });
 }
 
-void RuntimePool::make_one() {
+bool RuntimePool::make_one() {
   const std::uint32_t slot = area_->take_slot();
   if (slot == 0) {
-    return;
+    return false;  // every range of uids is in use: the next sandbox that goes brings one
   }
   context_.count(1);
   ++making_;
@@ -325,6 +339,7 @@ void RuntimePool::make_one() {
                        }
                        order(std::move(*parts));
                      });
+  return true;
 }
 
 void RuntimePool::order(SandboxParts parts) {

@@ -35,6 +35,9 @@ class Claimant {
   virtual void refuse(const std::string& problem) = 0;
 };
 
+// What a sandbox is made for: somebody who waits, or the pool's stock, which leaves room for those.
+enum class Need { claim, stock };
+
 // What all pools of an agent share. Everything outlives the pools.
 struct PoolContext {
   boost::asio::io_context& loop;
@@ -46,7 +49,8 @@ struct PoolContext {
   const isolate::Filter& zygote_filter;
   rootfs::CodeSlots& slots;                 // used on the maker's thread only
   std::function<bool()> busy;               // an invocation is under way: refill can wait
-  std::function<bool()> room;               // one more sandbox is allowed on this host
+  std::function<bool(Need)> room;           // one more sandbox is allowed on this host
+  std::function<void()> make_room;          // somebody waits, and there is none
   std::function<void(int)> count;           // sandboxes begun (+1) and gone (-1)
   std::function<void()> restarted = [] {};  // a zygote has died
 };
@@ -77,6 +81,12 @@ class RuntimePool : public SandboxOwner {
   const std::string& image_digest() const { return digest_; }
   bool owns(const Sandbox& sandbox) const { return sandboxes_.contains(sandbox.number()); }
   std::size_t ready() const { return ready_.size(); }
+  // Who waits for a sandbox that this pool could make, if there were room.
+  std::size_t waiting() const { return phase_ == Phase::ready ? claims_.size() : 0; }
+  // A sandbox of this host has gone, of whatever runtime.
+  void room_came() { refill_soon(); }
+  // Gives up one of its stock.
+  void end_one_ready();
   std::size_t alive() const { return sandboxes_.size(); }
 
   void on_ready(Sandbox& sandbox) override;
@@ -99,7 +109,7 @@ class RuntimePool : public SandboxOwner {
   std::size_t wanted() const;
   void refill();
   void refill_soon();
-  void make_one();
+  bool make_one();
   void order(SandboxParts parts);
   void setup_failed(const std::string& problem);
   void give(std::shared_ptr<Sandbox> sandbox);
