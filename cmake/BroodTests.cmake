@@ -7,6 +7,22 @@ include(Catch)
 add_library(brood_test_main STATIC ${CMAKE_SOURCE_DIR}/tests/support/main.cc)
 target_link_libraries(brood_test_main PUBLIC Catch2::Catch2 brood_flags)
 target_include_directories(brood_test_main PUBLIC ${CMAKE_SOURCE_DIR})
+set_target_properties(brood_test_main PROPERTIES BROOD_CODE test)
+
+# Parsing these is most of what a test of ours costs to compile. All targets of tests share one precompiled
+# copy, so what is compiled with it has to have the same flags: brood_test_code sees to that.
+file(CONFIGURE OUTPUT test_headers.cc CONTENT "// Holds what tests/ precompiles.\n")
+add_library(brood_test_headers STATIC ${CMAKE_CURRENT_BINARY_DIR}/test_headers.cc)
+target_link_libraries(brood_test_headers PRIVATE Catch2::Catch2 nlohmann_json::nlohmann_json brood_flags)
+set_target_properties(brood_test_headers PROPERTIES BROOD_CODE test)
+target_precompile_headers(brood_test_headers PRIVATE
+  <catch2/catch.hpp> <nlohmann/json.hpp> <algorithm> <chrono> <filesystem> <fstream> <map> <sstream> <string> <thread> <vector>)
+
+# brood_test_code(TARGET): TARGET is compiled as tests are. A library of helpers says it itself.
+function(brood_test_code target)
+  set_target_properties(${target} PROPERTIES BROOD_CODE test)
+  target_precompile_headers(${target} REUSE_FROM brood_test_headers)
+endfunction()
 
 function(brood_test name)
   cmake_parse_arguments(ARG "" "TIMEOUT" "SOURCES;USES;LINKS;LABELS" ${ARGN})
@@ -14,6 +30,7 @@ function(brood_test name)
     set(ARG_TIMEOUT 60)
   endif()
   add_executable(${name} ${ARG_SOURCES})
+  brood_test_code(${name})
   target_include_directories(${name} PRIVATE ${CMAKE_SOURCE_DIR})
   target_link_libraries(${name} PRIVATE brood_test_main ${ARG_LINKS})
   foreach(used IN LISTS ARG_USES)
