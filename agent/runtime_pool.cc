@@ -5,6 +5,7 @@
 #include <sys/stat.h>
 
 #include <algorithm>
+#include <boost/asio/posix/stream_descriptor.hpp>
 #include <csignal>
 
 #include "agent/clock.h"
@@ -26,6 +27,10 @@ constexpr std::int64_t kHealthyAfter = 10 * kSecond;  // a zygote that lived thi
 constexpr milliseconds kDeferral{1};                  // refill waits for running invocations …
 constexpr std::uint32_t kMostDeferrals = 5;           // … but not for ever
 constexpr std::size_t kStartingAtOnce = 2;
+// What takes longer hangs: far above what a slow and busy host needs (tens of milliseconds here).
+constexpr std::int64_t kBootLimit = 20 * kSecond;
+constexpr std::int64_t kSetupLimit = 10 * kSecond;
+constexpr milliseconds kWatchPeriod{500};
 constexpr std::uint64_t kPoolMemory = 128ULL << 20;  // until a function's own limit is written
 constexpr std::uint32_t kPoolPids = 64;
 
@@ -41,6 +46,7 @@ RuntimePool::RuntimePool(PoolContext context, RuntimeConfig config)
       config_(std::move(config)),
       retry_(context_.loop),
       refill_timer_(context_.loop),
+      watch_timer_(context_.loop),
       target_(config_.pool_min) {
   // Known before the first start, because what was compiled for a function is kept under it.
   if (const auto image = rootfs::open_image(context_.config.images_dir, config_.image)) {
@@ -171,7 +177,47 @@ base::Status RuntimePool::start_zygote() {
         std::move(zygote.error()).within("start the zygote of runtime " + config_.name));
   }
   zygote_ = std::move(*zygote);
+  spawned_ns_ = monotonic_ns();
+  watch();
   return {};
+}
+
+// --- what hangs ----------------------------------------------------------------------------------
+
+// Looks now and then, while something is being made, for what neither comes nor fails: somebody
+// waits for it.
+void RuntimePool::watch() {
+  if (std::exchange(watching_, true)) {
+    return;
+  }
+  watch_timer_.expires_after(kWatchPeriod);
+  watch_timer_.async_wait([this](const boost::system::error_code& error) {
+    watching_ = false;
+    if (error || phase_ == Phase::stopping) {
+      return;
+    }
+    end_what_hangs();
+    if (!starting_.empty() || (zygote_ != nullptr && booted_ns_ == 0)) {
+      watch();
+    }
+  });
+}
+
+void RuntimePool::end_what_hangs() {
+  const std::int64_t now = monotonic_ns();
+  if (zygote_ != nullptr && booted_ns_ == 0 && now - spawned_ns_ > kBootLimit) {
+    return zygote_died("the zygote did not boot in time");
+  }
+  for (const std::uint64_t number : std::set(starting_)) {
+    const auto& sandbox = sandboxes_.at(number);
+    if (now - sandbox->born_ns() <= kSetupLimit) {
+      continue;
+    }
+    if (ordered_.contains(number)) {
+      return zygote_died("the zygote does not answer");
+    }
+    sandbox->kill();
+  }
 }
 
 void RuntimePool::zygote_booted(const std::string& version) {
@@ -188,7 +234,7 @@ void RuntimePool::zygote_booted(const std::string& version) {
 }
 
 void RuntimePool::zygote_died(const std::string& problem) {
-  if (phase_ == Phase::stopping) {
+  if (phase_ == Phase::stopping || zygote_ == nullptr) {
     return;
   }
   if (booted_ns_ != 0 && monotonic_ns() - booted_ns_ > kHealthyAfter) {
@@ -196,6 +242,8 @@ void RuntimePool::zygote_died(const std::string& problem) {
   }
   booted_ns_ = 0;
   phase_ = Phase::backing_off;  // what was ordered fails with its zygote, not by a fault of its own
+  zygote_->kill();              // one that broke the protocol, or hangs, still lives
+  reap_when_ended(zygote_->init());
   // Inside one of its own calls: the object goes when the loop is back.
   former_.push_back({zygote_->release_init(), std::move(*zygote_cgroup_)});
   boost::asio::post(context_.loop, [zygote = std::shared_ptr<Zygote>(std::move(zygote_))] {});
@@ -241,6 +289,19 @@ void RuntimePool::refuse_claims(const std::string& problem) {
       claimant->refuse("runtime " + config_.name + " cannot make sandboxes: " + problem);
     }
   }
+}
+
+// Its last sandbox may end long after the zygote, while nothing else happens here.
+void RuntimePool::reap_when_ended(const base::PidRef& init) {
+  using boost::asio::posix::stream_descriptor;
+  const auto end = std::make_shared<stream_descriptor>(context_.loop);
+  end->assign(::fcntl(init.fd(), F_DUPFD_CLOEXEC, 0));
+  end->async_wait(stream_descriptor::wait_read,
+                  [this, end](const boost::system::error_code& error) {
+                    if (!error) {
+                      reap_former();
+                    }
+                  });
 }
 
 void RuntimePool::reap_former() {
@@ -350,6 +411,7 @@ void RuntimePool::order(SandboxParts parts) {
                                 std::move(parts), context_.config.response_limit);
   sandboxes_.emplace(number, sandbox);
   starting_.insert(number);
+  watch();
   sandbox->listen(this);
   if (zygote_ == nullptr || phase_ != Phase::ready) {
     return sandbox->spawn_failed("the zygote is not running");
@@ -493,6 +555,7 @@ void RuntimePool::stop(std::function<void()> done) {
   phase_ = Phase::stopping;
   retry_.cancel();
   refill_timer_.cancel();
+  watch_timer_.cancel();
   refuse_claims("the agent is stopping");
   const auto all = sandboxes_;
   for (const auto& [number, sandbox] : all) {

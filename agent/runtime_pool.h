@@ -105,6 +105,9 @@ class RuntimePool : public SandboxOwner {
   void back_off(const std::string& problem);
   void refuse_claims(const std::string& problem);
   void reap_former();
+  void reap_when_ended(const base::PidRef& init);
+  void watch();
+  void end_what_hangs();
 
   std::size_t wanted() const;
   void refill();
@@ -136,9 +139,12 @@ class RuntimePool : public SandboxOwner {
   std::uint64_t restarts_ = 0;
   std::uint32_t failures_ = 0;        // of the zygote, in a row
   std::uint32_t setup_failures_ = 0;  // of sandboxes, in a row
+  std::int64_t spawned_ns_ = 0;       // when the zygote's process was started
   std::int64_t booted_ns_ = 0;        // 0: the zygote is not up
   boost::asio::steady_timer retry_;
   boost::asio::steady_timer refill_timer_;
+  boost::asio::steady_timer watch_timer_;
+  bool watching_ = false;
   bool refill_planned_ = false;
   std::uint32_t deferred_ = 0;
   std::size_t target_ = 0;         // ready sandboxes to hold, between the pool's min and max

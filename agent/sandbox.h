@@ -110,6 +110,7 @@ class Sandbox : public std::enable_shared_from_this<Sandbox> {
   bool has_ended() const { return init_ && init_.ended(); }
   const std::string& id() const { return id_; }
   std::uint64_t number() const { return parts_.number; }
+  std::int64_t born_ns() const { return born_ns_; }
   std::uint32_t slot() const { return parts_.slot; }
   const std::string& setup_problem() const { return setup_problem_; }
   SandboxStatus status() const;

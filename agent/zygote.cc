@@ -3,10 +3,13 @@
 #include <fcntl.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 #include <sys/uio.h>
+#include <unistd.h>
 
 #include <boost/asio/post.hpp>
 #include <cerrno>
+#include <csignal>
 #include <cstring>
 
 #include "base/file.h"
@@ -151,6 +154,12 @@ void Zygote::spawn(const SpawnOrder& order,
   }
 }
 
+void Zygote::kill() {
+  dead_ = true;
+  // Before it has booted nothing else is in its pid namespace.
+  (void)(process_ ? process_ : init_.ref()).signal(SIGKILL);
+}
+
 void Zygote::wait_for_message() {
   control_.async_wait(stream_descriptor::wait_read,
                       [this, alive = alive_](const boost::system::error_code& error) {
@@ -221,6 +230,8 @@ void Zygote::handle(const brood_control& message, base::UniqueFd descriptor) {
         return fail(
             "the zygote speaks another version of the protocol: reinstall brood's runtimes");
       }
+      process_ = base::PidRef(
+          zygote_pid_, base::UniqueFd(static_cast<int>(::syscall(SYS_pidfd_open, zygote_pid_, 0))));
       return events_.booted(message.text);
     case BROOD_SPAWNED:
       if (!descriptor) {

@@ -60,6 +60,8 @@ class Zygote {
   void spawn(const SpawnOrder& order, const std::array<int, BROOD_SPAWN_FD_COUNT>& descriptors);
   // The interpreter's process, as the host numbers it; -1 before `booted`.
   pid_t pid() const { return zygote_pid_; }
+  // Kills the zygote; its sandboxes live on. No event follows.
+  void kill();
   // pid 1 of the runtime's pid namespace: killing it kills the zygote and all its sandboxes.
   const base::PidRef& init() const { return init_.ref(); }
   // Takes over the reaping of pid 1 (which lives as long as a sandbox of this zygote does).
@@ -80,6 +82,7 @@ class Zygote {
   ZygoteEvents events_;
   base::OwnedPid init_;
   pid_t zygote_pid_ = -1;
+  base::PidRef process_;  // of zygote_pid_, from `booted` on
   boost::asio::posix::stream_descriptor control_;
   boost::asio::posix::stream_descriptor output_;
   std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);  // handlers may run after the end

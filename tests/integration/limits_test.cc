@@ -10,6 +10,7 @@
 
 #include "base/file.h"
 #include "tests/support/agent_fixture.h"
+#include "tests/support/skip.h"
 
 namespace {
 
@@ -63,6 +64,29 @@ Json check_ending(const Invoked& answer, const std::string& ending, const std::s
   const Json error = answer.error();
   CHECK(error["limit"] == limit);
   return error;
+}
+
+TEST_CASE("what a host cannot hold functions to is said of the agent and of every function") {
+  AgentFixture agent;
+  agent.deploy("f", function_source("limits.py"));
+  const Json status = agent.status();
+  CHECK(status["limits"] == (agent.enforces_limits() ? "enforce" : "best-effort"));
+  CHECK(status["limits_not_enforced"].empty() == agent.enforces_limits());
+  CHECK(agent.describe("f")["limits_not_enforced"] == status["limits_not_enforced"]);
+}
+
+TEST_CASE("an agent that cannot hold functions to their limits does not start, and says why") {
+  if (can_limit()) {
+    skip_because("this host has every controller");
+  }
+  try {
+    const AgentFixture agent({.limits = "enforce"});
+    FAIL("it serves");
+  } catch (const std::runtime_error& error) {
+    CHECK_THAT(error.what(), Contains("cannot enforce every limit") && Contains("memory: ") &&
+                                 Contains("cpu: ") && Contains("pids: ") &&
+                                 Contains("--limits=best-effort"));
+  }
 }
 
 TEST_CASE("memory: the function that takes too much ends, and its neighbour does not notice") {

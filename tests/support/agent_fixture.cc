@@ -171,10 +171,14 @@ std::map<pid_t, pid_t> parents() {
   return all;
 }
 
-std::string describe_process(pid_t pid) {
+std::string command_of(pid_t pid) {
   auto command = base::read_file("/proc/" + std::to_string(pid) + "/cmdline").value_or("");
   std::replace(command.begin(), command.end(), '\0', ' ');
-  return "process " + std::to_string(pid) + " " + command;
+  return command;
+}
+
+std::string describe_process(pid_t pid) {
+  return "process " + std::to_string(pid) + " " + command_of(pid);
 }
 
 }  // namespace
@@ -191,11 +195,15 @@ bool soon(const std::function<bool()>& happened, std::chrono::milliseconds limit
   return true;
 }
 
-void need_limits() {
+bool can_limit() {
   need_root();
-  const auto missing = kLimits.without(own_cgroup().controllers().value());
-  if (!missing.empty()) {
-    skip_because("the cgroup v2 tree of this host lacks controllers: " + missing.joined());
+  return kLimits.without(own_cgroup().controllers().value()).empty();
+}
+
+void need_limits() {
+  if (!can_limit()) {
+    skip_because("the cgroup v2 tree of this host lacks controllers: " +
+                 kLimits.without(own_cgroup().controllers().value()).joined());
   }
 }
 
@@ -227,7 +235,12 @@ AgentFixture::AgentFixture(AgentOptions options) : options_(std::move(options)) 
   // What an agent leaves running becomes a child of this process, and is seen.
   ::prctl(PR_SET_CHILD_SUBREAPER, 1);
   write_config();
-  start();
+  try {
+    start();
+  } catch (...) {
+    (void)cgroup_.remove_tree(5s);
+    throw;
+  }
 }
 
 void AgentFixture::write_config() const {
@@ -240,17 +253,18 @@ void AgentFixture::write_config() const {
 }
 
 std::vector<std::string> AgentFixture::command() const {
-  std::vector<std::string> command{
-      bin_dir() + "/broodd",
-      "--config=" + scratch_.path() + "/broodd.toml",
-      "--socket=" + socket_,
-      "--state-dir=" + state_dir(),
-      "--run-dir=" + run_dir(),
-      "--images-dir=" + images_dir(),
-      "--support-dir=" + support_dir(),
-      "--unpack-program=" + bin_dir() + "/brood-unpack",
-      "--cgroup-parent=" + cgroup_.path(),
-      std::string("--limits=") + (enforces_limits_ ? "enforce" : "best-effort")};
+  std::vector<std::string> command{bin_dir() + "/broodd",
+                                   "--config=" + scratch_.path() + "/broodd.toml",
+                                   "--socket=" + socket_,
+                                   "--state-dir=" + state_dir(),
+                                   "--run-dir=" + run_dir(),
+                                   "--images-dir=" + images_dir(),
+                                   "--support-dir=" + support_dir(),
+                                   "--unpack-program=" + bin_dir() + "/brood-unpack",
+                                   "--cgroup-parent=" + cgroup_.path(),
+                                   "--limits=" + (!options_.limits.empty() ? options_.limits
+                                                  : enforces_limits_       ? std::string("enforce")
+                                                                     : std::string("best-effort"))};
   command.insert(command.end(), options_.flags.begin(), options_.flags.end());
   return command;
 }
@@ -288,6 +302,9 @@ void AgentFixture::wait_until_it_serves() {
     }
   });
   if (pid_ == -1 || !serves) {
+    if (pid_ > 0) {
+      kill();
+    }
     kept_logs() += log();
     throw std::runtime_error("the agent does not serve:\n" + log());
   }
@@ -365,6 +382,11 @@ std::vector<std::string> AgentFixture::leftovers() const {
     reap_orphans();
     for (const pid_t pid : descendants_) {
       if (::kill(pid, 0) == 0) {
+        left.push_back(describe_process(pid));
+      }
+    }
+    for (const auto& [pid, parent] : parents()) {
+      if (command_of(pid).find(scratch_.path()) != std::string::npos) {
         left.push_back(describe_process(pid));
       }
     }

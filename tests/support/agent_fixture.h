@@ -35,6 +35,7 @@ struct AgentOptions {
   std::uint32_t pool_max = 8;
   std::vector<std::string> runtimes = {"python3"};  // each needs its image
   std::string run_dir = {};  // another agent's, to live beside it; empty: one of its own
+  std::string limits = {};   // --limits; empty: enforce where the host can, else best-effort
 };
 
 // What an invocation was answered with.
@@ -53,7 +54,8 @@ struct Invoked {
 
 class AgentFixture {
  public:
-  // Starts the agent and waits until it serves. Skips the test without root or an image.
+  // Starts the agent and waits until it serves; throws, with the agent's log, when it does not.
+  // Skips the test without root or an image.
   explicit AgentFixture(AgentOptions options = {});
   // Stops the agent if it runs, and checks what it has left.
   ~AgentFixture();
@@ -138,8 +140,9 @@ class AgentFixture {
   std::vector<pid_t> descendants_;  // when it was told to stop
 };
 
-// Skips the test where an agent could not hold functions to their limits of memory, cpu and pids.
-// Call before anything is made.
+// Whether an agent on this host could hold functions to their limits of memory, cpu and pids. Needs
+// root, as does the next, which skips the test where not. Call before anything is made.
+bool can_limit();
 void need_limits();
 
 // tests/functions/NAME
