@@ -258,7 +258,7 @@ def processes():
 
 
 def fill(folder):
-    """Writes until it is refused: the errno, and how many bytes that took."""
+    """Writes until it is refused, and keeps what it wrote: the errno, and how many bytes."""
     path = os.path.join(folder, "filler")
     piece = b"\0" * (1 << 20)
     written = 0
@@ -271,7 +271,6 @@ def fill(folder):
         return {"errno": error.errno, "bytes": written}
     finally:
         os.close(fd)
-        os.unlink(path)
 
 
 def fill_with_files(folder):
