@@ -14,4 +14,10 @@ install(PROGRAMS scripts/leftovers DESTINATION share/brood/scripts)
 install(DIRECTORY rootfs/images DESTINATION share/brood/rootfs FILES_MATCHING PATTERN "*.toml")
 
 install(DIRECTORY examples DESTINATION share/doc/brood PATTERN "__pycache__" EXCLUDE)
-install(FILES README.md CHANGELOG.md docs/configuration.md docs/openapi.yaml docs/security.md DESTINATION share/doc/brood)
+install(FILES README.md CHANGELOG.md docs/configuration.md docs/openapi.yaml docs/runbook.md docs/security.md DESTINATION share/doc/brood)
+
+# The unit goes where systemd looks for it; the configuration is the administrator's, so it is only shown.
+configure_file(packaging/systemd/broodd.service.in packaging/broodd.service @ONLY)
+install(FILES ${CMAKE_BINARY_DIR}/packaging/broodd.service DESTINATION lib/systemd/system)
+install(FILES packaging/systemd/brood.sysusers DESTINATION lib/sysusers.d RENAME brood.conf)
+install(FILES packaging/broodd.toml DESTINATION share/doc/brood)
