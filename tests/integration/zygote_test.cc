@@ -132,7 +132,8 @@ TEST_CASE("a damaged image is refused by its digest, and serves again once it is
   CHECK(message.find("not what was built") != std::string::npos);
   CHECK(message.find("python3") != std::string::npos);
   CHECK(agent.runtime()["state"] == "backing_off");
-  CHECK(agent.runtime()["problem"].get<std::string>().find("not what was built") != std::string::npos);
+  CHECK(agent.runtime()["problem"].get<std::string>().find("not what was built") !=
+        std::string::npos);
   CHECK(agent.runtime()["zygote_pid"].get<int>() <= 0);
   images.flip();
   CHECK(serves_again(agent));
