@@ -368,9 +368,9 @@ void Agent::compile(std::shared_ptr<Deployment> deployment,
   }
   const auto job = std::make_shared<CompileJob>(
       loop_, *deployment->pool, std::move(*mount), *file,
-      [this, deployment, file = *file, done = std::move(done)](Compiled compiled) {
+      [this, deployment, done = std::move(done)](Compiled compiled) {
         if (!compiled.problem.empty()) {
-          return done(file + " does not compile: " + compiled.problem);
+          return done(compiled.problem);
         }
         const Function& compiled_for = deployment->function;
         deployment->compiled = std::move(compiled.code);

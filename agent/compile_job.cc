@@ -28,7 +28,7 @@ void CompileJob::end_after(std::chrono::seconds limit, const char* problem) {
   limit_.expires_after(limit);
   limit_.async_wait([weak = weak_from_this(), problem](const boost::system::error_code& error) {
     if (const auto job = weak.lock(); job && !error) {
-      job->end({"", problem});
+      job->give_up(problem);
     }
   });
 }
@@ -46,7 +46,7 @@ bool CompileJob::offer(const std::shared_ptr<Sandbox>& sandbox) {
     ready = sandbox->gather().compile(1, path_);
   }
   if (!ready) {
-    end({"", ready.error().message()});
+    give_up(ready.error().message());
     return true;
   }
   sandbox->send(nullptr);
@@ -54,7 +54,7 @@ bool CompileJob::offer(const std::shared_ptr<Sandbox>& sandbox) {
 }
 
 void CompileJob::refuse(const std::string& problem) {
-  end({"", problem});
+  give_up(problem);
 }
 void CompileJob::on_ready(Sandbox& /*sandbox*/) {}
 void CompileJob::on_loaded(Sandbox& sandbox) {
@@ -64,19 +64,25 @@ void CompileJob::on_output(Sandbox& /*sandbox*/, std::string_view /*bytes*/) {}
 
 void CompileJob::on_answer(Sandbox& /*sandbox*/, Frame frame) {
   if (frame.kind == BROOD_FRAME_COMPILED && !frame.is_error()) {
-    return end({std::move(frame.parts[0]), ""});
+    return finish({std::move(frame.parts[0]), ""});
   }
-  end({"", frame.parts[BROOD_ERROR_TYPE] + ": " + frame.parts[BROOD_ERROR_MESSAGE]});
+  finish({"", path_ + " does not compile: " + frame.parts[BROOD_ERROR_TYPE] + ": " +
+                  frame.parts[BROOD_ERROR_MESSAGE]});
 }
 
 void CompileJob::on_gone(Sandbox& sandbox) {
   const auto self = std::exchange(self_, nullptr);
-  end({"", "the compiling sandbox ended"});
+  give_up("the compiling sandbox ended");
   const auto keep = std::exchange(sandbox_, nullptr);
   pool_.retire(sandbox);
 }
 
-void CompileJob::end(Compiled compiled) {
+// Nothing is known of the file: each instance compiles it when it loads it.
+void CompileJob::give_up(const std::string& problem) {
+  finish({"", path_ + " could not be compiled beforehand: " + problem});
+}
+
+void CompileJob::finish(Compiled compiled) {
   const auto self = shared_from_this();
   limit_.cancel();
   if (sandbox_ != nullptr) {

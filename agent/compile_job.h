@@ -16,7 +16,7 @@ namespace agent {
 
 struct Compiled {
   std::string code;     // marshalled; empty when it could not be compiled
-  std::string problem;  // then why, for the user
+  std::string problem;  // then why, for the user; names the file
 };
 
 class CompileJob : public Claimant,
@@ -38,7 +38,8 @@ class CompileJob : public Claimant,
 
  private:
   void end_after(std::chrono::seconds limit, const char* problem);
-  void end(Compiled compiled);
+  void give_up(const std::string& problem);
+  void finish(Compiled compiled);
 
   RuntimePool& pool_;
   rootfs::HeldMount code_;

@@ -31,7 +31,7 @@ std::string advice_for(int code) {
   if (code == EACCES) {
     return "its users are root and the members of its group (usually brood)";
   }
-  return "start one with 'systemctl start brood' or, as root, 'broodd', or name its socket with "
+  return "start one with 'systemctl start broodd' or, as root, 'broodd', or name its socket with "
          "--socket or $BROOD_SOCKET";
 }
 

@@ -424,6 +424,17 @@ int run_step(const Plan& plan, Step step, brood_child_values& values) {
   return EINVAL;
 }
 
+#ifdef BROOD_TEST_SEAM
+// tests/seam: an errno in a step's upper half is what it fails with, instead of being run.
+int run_or_fail_step(const Plan& plan, Step step, brood_child_values& values) {
+  const auto number = static_cast<std::uint32_t>(step);
+  const int wanted = static_cast<int>(number >> 16);
+  return wanted != 0 ? wanted : run_step(plan, step, values);
+}
+#else
+constexpr auto run_or_fail_step = run_step;
+#endif
+
 std::int64_t now_ns() {
   timespec now{};
   ::syscall(SYS_clock_gettime, CLOCK_MONOTONIC, &now);
@@ -463,8 +474,8 @@ int brood_enter(const void* bytes, std::size_t size, brood_child_values* values,
   std::int64_t before = now_ns();
   for (std::uint32_t i = 0; i < plan->step_count; ++i) {
     const Step step = plan->steps[i];
-    if (const int error = run_step(*plan, step, *values)) {
-      report->step = static_cast<std::uint32_t>(step);
+    if (const int error = run_or_fail_step(*plan, step, *values)) {
+      report->step = static_cast<std::uint32_t>(step) & 0xffff;
       report->error = error;
       return error;
     }

@@ -62,7 +62,7 @@ Failure unreachable(const std::string& path, const error_code& error) {
         "USER, then log in again)";
   } else {
     message +=
-        "; start one with 'systemctl start brood' or, as root, 'broodd', or name its socket "
+        "; start one with 'systemctl start broodd' or, as root, 'broodd', or name its socket "
         "with --socket or $BROOD_SOCKET";
   }
   return {static_cast<int>(Exit::unreachable), std::move(message)};
