@@ -174,7 +174,7 @@ TEST_CASE("an idle instance that is killed is not given an invocation") {
   }
 }
 
-TEST_CASE("sandboxes of the pool that are killed are replaced", "[!mayfail]") {
+TEST_CASE("sandboxes of the pool that are killed are replaced") {
   AgentFixture agent({.pool_min = 3});
   agent.deploy("busy", kBusy);
   REQUIRE(agent.pool_has(3));

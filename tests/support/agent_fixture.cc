@@ -386,7 +386,7 @@ std::vector<std::string> AgentFixture::leftovers() const {
       }
     }
     for (const auto& [pid, parent] : parents()) {
-      if (command_of(pid).find(scratch_.path()) != std::string::npos) {
+      if (command_of(pid).find("--state-dir=" + state_dir()) != std::string::npos) {
         left.push_back(describe_process(pid));
       }
     }
