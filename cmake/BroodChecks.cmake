@@ -9,4 +9,4 @@ set_tests_properties("style: clang-tidy" PROPERTIES LABELS "style;tidy" TIMEOUT 
 add_test(NAME "install: an agent runs from where it is installed"
   COMMAND ${CMAKE_SOURCE_DIR}/tests/scripts/install_test ${CMAKE_BINARY_DIR} /var/lib/brood/images)
 set_tests_properties("install: an agent runs from where it is installed" PROPERTIES
-  LABELS root SKIP_RETURN_CODE 77 TIMEOUT 120)
+  LABELS "root;agent" SKIP_RETURN_CODE 77 TIMEOUT 120)

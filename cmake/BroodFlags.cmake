@@ -48,8 +48,11 @@ endif()
 
 find_program(CCACHE ccache)
 if(CCACHE)
-  # The second is what ccache asks for to keep what was compiled with a precompiled header.
-  set(CMAKE_C_COMPILER_LAUNCHER ${CCACHE})
-  set(CMAKE_CXX_COMPILER_LAUNCHER ${CMAKE_COMMAND} -E env CCACHE_SLOPPINESS=pch_defines,time_macros ${CCACHE})
+  # A second checkout finds what the first has compiled; and what is compiled with a precompiled header is
+  # kept as well, for which ccache asks for the last two.
+  set(brood_ccache ${CMAKE_COMMAND} -E env CCACHE_BASEDIR=${CMAKE_SOURCE_DIR} CCACHE_NOHASHDIR=1
+    CCACHE_SLOPPINESS=pch_defines,time_macros ${CCACHE})
+  set(CMAKE_C_COMPILER_LAUNCHER ${brood_ccache})
+  set(CMAKE_CXX_COMPILER_LAUNCHER ${brood_ccache})
   add_compile_options($<$<AND:$<COMPILE_LANG_AND_ID:CXX,GNU>,${brood_is_test}>:-fpch-preprocess>)
 endif()
