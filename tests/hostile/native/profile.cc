@@ -34,9 +34,13 @@ const char* word_of(std::uint32_t verdict) {
   }
 }
 
-// Of several filters the kernel takes the sternest verdict, which as a signed number is the least.
-std::uint32_t sterner(std::uint32_t one, std::uint32_t other) {
-  return static_cast<std::int32_t>(one) <= static_cast<std::int32_t>(other) ? one : other;
+// Of several filters the kernel takes the sternest action, which as a signed number is the least;
+// of two errnos, that of the filter which was loaded later.
+std::uint32_t sterner(std::uint32_t later, std::uint32_t earlier) {
+  const auto action = [](std::uint32_t verdict) {
+    return static_cast<std::int32_t>(verdict & SECCOMP_RET_ACTION_FULL);
+  };
+  return action(later) <= action(earlier) ? later : earlier;
 }
 
 }  // namespace

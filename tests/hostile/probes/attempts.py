@@ -43,6 +43,8 @@ KEPT = []  # buffers whose addresses the kernel was given
 
 
 def word_of(number):
+    if number == errno.EOPNOTSUPP:
+        return "EOPNOTSUPP"  # has a second name, which Python prefers
     return errno.errorcode.get(number, str(number)) if number else "ok"
 
 

@@ -100,6 +100,7 @@ def run_product(rows, places, room, report):
         outside = Outside(agent)
         for row in rows:
             run_row(row, agent, outside, report)
+        agent.complaints += outside.complaints(["programs_bytes"])
     tell_complaints(agent, "as it is shipped", report)
 
 
