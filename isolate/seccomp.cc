@@ -312,15 +312,23 @@ void limit_socket_families(Builder& builder) {
 // that keeps the kernel from starting a helper (isolate/spec.cc), and 0 would let it. EINVAL, as
 // where there is no such limit: programs that mean well (gpg) go on without, and would end at
 // EPERM.
+// The kernel reads the resource from the lower half of its register, so a mask takes the upper
+// away; and since a mask cannot be compared for "other than", every other resource is named.
 void keep_core_limit(Builder& builder) {
+  constexpr std::uint64_t kLowerHalf = 0xffffffff;
   constexpr auto kRefuse = SCMP_ACT_ERRNO(EINVAL);
-  builder.rule(SCMP_ACT_ALLOW, "setrlimit", {SCMP_A0_32(SCMP_CMP_NE, RLIMIT_CORE)});
-  builder.rule(kRefuse, "setrlimit", {SCMP_A0_32(SCMP_CMP_EQ, RLIMIT_CORE)});
-  builder.rule(SCMP_ACT_ALLOW, "prlimit64", {SCMP_A1_32(SCMP_CMP_NE, RLIMIT_CORE)});
-  builder.rule(SCMP_ACT_ALLOW, "prlimit64",
-               {SCMP_A1_32(SCMP_CMP_EQ, RLIMIT_CORE), SCMP_A2(SCMP_CMP_EQ, 0)});
-  builder.rule(kRefuse, "prlimit64",
-               {SCMP_A1_32(SCMP_CMP_EQ, RLIMIT_CORE), SCMP_A2(SCMP_CMP_NE, 0)});
+  for (std::uint64_t resource = 0; resource < RLIM_NLIMITS; ++resource) {
+    const scmp_arg_cmp first = SCMP_A0(SCMP_CMP_MASKED_EQ, kLowerHalf, resource);
+    const scmp_arg_cmp second = SCMP_A1(SCMP_CMP_MASKED_EQ, kLowerHalf, resource);
+    if (resource != RLIMIT_CORE) {
+      builder.rule(SCMP_ACT_ALLOW, "setrlimit", {first});
+      builder.rule(SCMP_ACT_ALLOW, "prlimit64", {second});
+      continue;
+    }
+    builder.rule(kRefuse, "setrlimit", {first});
+    builder.rule(SCMP_ACT_ALLOW, "prlimit64", {second, SCMP_A2(SCMP_CMP_EQ, 0)});
+    builder.rule(kRefuse, "prlimit64", {second, SCMP_A2(SCMP_CMP_NE, 0)});
+  }
 }
 
 // libseccomp takes one comparison an argument, so "any ioctl but these two, whatever stands in the

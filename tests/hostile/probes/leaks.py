@@ -15,6 +15,7 @@ from attempts import LIBC, call
 KEPT = []
 PORT = 45454
 KEY = 0x62726f6f
+SMALL_QUEUE = (ctypes.c_long * 8)(0, 4, 64)  # struct mq_attr: RLIMIT_MSGQUEUE is for one of the usual size
 
 
 # --- leaving and looking --------------------------------------------------------------------------
@@ -40,7 +41,7 @@ def leave(mark):
     shared = LIBC.shmget(KEY, ctypes.c_size_t(4096), 0o1666)
     semaphores = LIBC.semget(KEY, 1, 0o1666)
     messages = LIBC.msgget(KEY, 0o1666)
-    queue = LIBC.mq_open(b"/left", os.O_CREAT | os.O_RDWR, 0o666, None)
+    queue = LIBC.mq_open(b"/left", os.O_CREAT | os.O_RDWR, 0o666, SMALL_QUEUE)
     if min(shared, semaphores, messages, queue) < 0:
         raise OSError(ctypes.get_errno(), "leaving System V and POSIX objects")
     key, _ = call("add_key", "user", "left", "left", 4, -4 & 0xffffffffffffffff)

@@ -69,6 +69,7 @@ class Agent:
         self.client = Client(self.socket, 60 * slowness())
         self.process = None
         self.complaints = []
+        self.command = self.make_command()
 
     # --- life -----------------------------------------------------------------------------------
 
@@ -87,7 +88,7 @@ class Agent:
         self.complaints += ["left behind: " + what for what in rooms.remove(self.cgroup)]
         shutil.rmtree(self.scratch, ignore_errors=True)
 
-    def command(self):
+    def make_command(self):
         weakened = bool(self.weakening)
         program = "broodd-seam" if weakened else "broodd"
         support = self.places.build + ("/seam/runtimes" if weakened else "/runtimes")
@@ -120,7 +121,7 @@ class Agent:
             file.write("[runtimes.python3]\npool_min = 3\npool_max = 8\n")
         with open(self.log_path, "ab") as log:
             self.process = subprocess.Popen(
-                self.command(), stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+                self.command, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
                 env={**os.environ, "BROOD_HOSTILE_AGENT": "yes",
                      **self.weakening.get("environment", {})},
                 preexec_fn=die_with_runner, start_new_session=True)

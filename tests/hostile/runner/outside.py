@@ -86,7 +86,7 @@ class Outside:
         self.zygote_restarts = zygote["zygote_restarts"]
         self.secret = self.ask_neighbour()["secret"]
         self.settings = {name: first_line("/proc/sys/" + name) for name in SETTINGS}
-        programs = (agent.command()[0], agent.places.build + "/bin/brood-unpack",
+        programs = (agent.command[0], agent.places.build + "/bin/brood-unpack",
                     os.path.realpath(agent.places.images + "/python3/rootfs/usr/bin/python3.11"))
         self.programs = {path: (identity(path), digest(path))
                          for path in programs if os.path.exists(path)}
