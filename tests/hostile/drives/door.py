@@ -32,7 +32,7 @@ for path in sys.argv[1:]:
     except OSError as error:
         print(errno.errorcode[error.errno])
 """
-    places = {"socket": arena.agent.socket, "state": arena.agent.state_dir, "run": arena.agent.run_dir}
+    places = {"socket": arena.agent.socket, "state": arena.agent.state_dir}
     done = subprocess.run([sys.executable, "-I", "-c", script, *(places[name] for name in paths)],
                           capture_output=True, text=True, check=True)
     return dict(zip(paths, done.stdout.split(), strict=True))

@@ -10,7 +10,7 @@ import tempfile
 import threading
 import uuid
 
-from attempts import LIBC, call
+from attempts import LIBC, call, word_of
 
 KEPT = []
 PORT = 45454
@@ -28,7 +28,6 @@ def leave(mark):
             file.write(mark)
     os.environ["LEFT"] = mark
     builtins.left = mark
-    os.umask(0o077)
     os.chdir("/tmp")
     abstract = socket.socket(socket.AF_UNIX)
     abstract.bind("\0left-" + mark)
@@ -41,14 +40,17 @@ def leave(mark):
     shared = LIBC.shmget(KEY, ctypes.c_size_t(4096), 0o1666)
     semaphores = LIBC.semget(KEY, 1, 0o1666)
     messages = LIBC.msgget(KEY, 0o1666)
-    queue = LIBC.mq_open(b"/left", os.O_CREAT | os.O_RDWR, 0o666, SMALL_QUEUE)
-    if min(shared, semaphores, messages, queue) < 0:
-        raise OSError(ctypes.get_errno(), "leaving System V and POSIX objects")
+    if min(shared, semaphores, messages) < 0:
+        raise OSError(ctypes.get_errno(), "leaving System V objects")
+    os.umask(0)
+    ctypes.set_errno(0)
+    LIBC.mq_open(b"/left", os.O_CREAT | os.O_RDWR, 0o666, SMALL_QUEUE)
+    queue = word_of(ctypes.get_errno())
     key, _ = call("add_key", "user", "left", "left", 4, -4 & 0xffffffffffffffff)
     child = os.fork()
     if child == 0:
         threading.Event().wait()
-    return {"left": "all", "key": key}
+    return {"left": "all", "queue": queue, "key": key}
 
 
 def look(mark):
