@@ -8,7 +8,6 @@ import shutil
 import signal
 import subprocess
 import tarfile
-import tempfile
 import time
 
 from . import room as rooms
@@ -60,8 +59,8 @@ class Agent:
         self.places = places
         self.weakening = weakening or {}
         self.cgroup = room.make()
-        self.scratch = tempfile.mkdtemp(prefix="brood-hostile-")
-        os.chmod(self.scratch, 0o755)
+        self.scratch = room.scratch + "/agent"  # the same for all, one after the other
+        os.mkdir(self.scratch)
         self.socket = self.scratch + "/brood.sock"
         self.state_dir = self.scratch + "/state"
         self.run_dir = self.scratch + "/run"
@@ -84,7 +83,6 @@ class Agent:
     def __exit__(self, *_):
         if self.process is not None:
             self.stop()
-            self.look_for_leftovers()
         self.complaints += ["left behind: " + what for what in rooms.remove(self.cgroup)]
         shutil.rmtree(self.scratch, ignore_errors=True)
 
@@ -149,12 +147,6 @@ class Agent:
             self.complaints.append("the agent did not end when it was told to")
         if status != 0:
             self.complaints.append(f"the agent ended with {status}:\n" + self.log()[-2000:])
-
-    def look_for_leftovers(self):
-        done = subprocess.run([self.places.source + "/scripts/leftovers", "--state-dir", self.state_dir,
-                               "--run-dir", self.run_dir], capture_output=True, text=True)
-        if done.returncode != 0:
-            self.complaints.append((done.stdout + done.stderr).strip())
 
     def log(self):
         with open(self.log_path, errors="replace") as file:

@@ -6,6 +6,7 @@ import importlib
 import os
 import re
 import signal
+import subprocess
 import sys
 import time
 
@@ -122,6 +123,15 @@ def tell_complaints(agent, which, report):
         report.add("agent", which, "-", "failed", "ends, and leaves nothing behind", agent.complaints)
 
 
+def look_for_leftovers(places, room, report):
+    """All agents had the same state directory, so that one look is for all of them."""
+    done = subprocess.run([places.source + "/scripts/leftovers", "--state-dir",
+                           room.scratch + "/agent/state", "--run-dir", room.scratch + "/agent/run"],
+                          capture_output=True, text=True)
+    report.add("agent", "leftovers", "-", "failed" if done.returncode else "passed",
+               "nothing is left on the host of any agent", [(done.stdout + done.stderr).strip()])
+
+
 # --- the command line -----------------------------------------------------------------------------
 
 
@@ -172,6 +182,7 @@ def main(source, documentation):
         run_product(rows, places, room, report)
         if not options.no_controls:
             run_controls(rows, places, room, report, load_weakenings(folder))
+        look_for_leftovers(places, room, report)
     if not options.json:
         print(f"{time.monotonic() - begin:.0f} s")
     return report.close()

@@ -1,9 +1,12 @@
-"""A cgroup below which agents have every controller that there is, as tests/support has it too.
+"""Where agents live while they are attacked: a directory, and a cgroup below which they have every
+controller that there is, as tests/support has it too.
 
 With controllers on for its children a cgroup may hold no process itself, so this process moves into
 a leaf of its own while agents run.
 """
 import os
+import shutil
+import tempfile
 import time
 
 
@@ -50,7 +53,9 @@ class Room:
 
     def __enter__(self):
         if self.top is None:
-            return self
+            raise OSError("no cgroup v2 mount shows this process")
+        self.scratch = tempfile.mkdtemp(prefix="brood-hostile-")
+        os.chmod(self.scratch, 0o755)
         offered = set(read_words(self.top + "/cgroup.controllers"))
         alone = read_words(self.top + "/cgroup.procs") in ([], [str(os.getpid())])
         is_root = not os.path.exists(self.top + "/cgroup.type")
@@ -69,6 +74,7 @@ class Room:
         return self
 
     def __exit__(self, *_):
+        shutil.rmtree(self.scratch, ignore_errors=True)
         if self.leaf is None:
             return
         for controller in self.enabled:
