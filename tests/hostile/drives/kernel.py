@@ -9,7 +9,7 @@ WORDS = {"allow": None, "EPERM": "EPERM", "ENOSYS": "ENOSYS", "EINVAL": "EINVAL"
          "EAFNOSUPPORT": "EAFNOSUPPORT", "EPROTONOSUPPORT": "EPROTONOSUPPORT", "kill": "SIGSYS"}
 
 
-# uretprobe and uprobe of x86_64: kernels that have them answer before any filter (kernel/seccomp.c).
+# uretprobe and uprobe of x86_64: kernels that have them (Linux 6.18) answer before any filter.
 # They do nothing but where the kernel itself has put a probe.
 UNFILTERED = {335: ("SIGILL", "SIGSEGV"), 336: ("ENXIO",)}
 

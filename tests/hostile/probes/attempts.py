@@ -112,13 +112,16 @@ def in_child(action, *arguments):
 
 
 def write(path, text="1"):
-    def action():
+    """`masked` where the null device lies over it."""
+    try:
         fd = os.open(path, os.O_WRONLY)
-        try:
-            os.write(fd, text.encode())
-        finally:
-            os.close(fd)
-    return attempt(action)
+    except OSError as error:
+        return word_of(error.errno)
+    try:
+        outcome = attempt(os.write, fd, text.encode())
+        return "masked" if os.fstat(fd).st_rdev == os.makedev(1, 3) else outcome
+    finally:
+        os.close(fd)
 
 
 def read(path):

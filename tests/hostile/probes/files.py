@@ -143,17 +143,21 @@ def set_user_ids(source):
 
 
 def programs_with_powers():
-    """Programs of the image that are set-user-id or have file capabilities: what each becomes."""
+    """Programs of the image with a set-user-id bit or file capabilities: whether those count."""
     found = {}
     for folder in ("/usr/bin", "/usr/sbin", "/usr/lib"):
         for top, _, names in os.walk(folder):
             for name in names:
                 path = os.path.join(top, name)
                 status = os.lstat(path)
-                powers = stat.S_ISREG(status.st_mode) and status.st_mode & 0o6000
-                if powers and os.access(path, os.X_OK):
-                    found[path] = "set-user-id"
+                if stat.S_ISREG(status.st_mode) and (status.st_mode & 0o6000 or has_powers(path)):
+                    counts = not os.statvfs(path).f_flag & os.ST_NOSUID
+                    found[path] = "counts" if counts else "nosuid"
     return found or {"programs": "none"}
+
+
+def has_powers(path):
+    return attempt(os.getxattr, path, "security.capability") == "ok"
 
 
 def overlay_tricks():

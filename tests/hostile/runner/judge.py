@@ -15,13 +15,13 @@ def complaints(outcomes, expect):
 
 
 def control_complaints(outcomes, row, control):
-    """Of an attack without the defence: it has to be seen to do something that the row forbids."""
-    if control.sees:
-        return complaints(outcomes, {"*": AnyOutcome(), **control.sees})
+    """Of an attack without the defence: it has to be seen to do something that the row forbids, and
+    where the control says what, just that."""
+    found = complaints(outcomes, {"*": AnyOutcome(), **control.sees})
     if not complaints(outcomes, row.expect):
-        return ["it goes as it does with the defence: " +
-                ", ".join(f"{what}: {outcome}" for what, outcome in list(outcomes.items())[:4])]
-    return []
+        found.append("it goes as it does with the defence: " +
+                     ", ".join(f"{what}: {outcome}" for what, outcome in list(outcomes.items())[:4]))
+    return found
 
 
 class AnyOutcome:

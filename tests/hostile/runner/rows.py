@@ -2,6 +2,7 @@
 import dataclasses
 import glob
 import os
+import re
 import tomllib
 
 from .agent import Trouble
@@ -59,7 +60,7 @@ def row_of(of_class, defaults, fields):
 
 
 def load(folder):
-    """All rows, in order. Raises Trouble for one that is not well said."""
+    """All rows, in order. Raises Trouble for one that is not well said, or not in docs/security.md."""
     rows = []
     for of_class in CLASSES:
         with open(f"{folder}/rows/{of_class}.toml", "rb") as file:
@@ -69,7 +70,19 @@ def load(folder):
     unread = set(glob.glob(folder + "/rows/*.toml")) - {f"{folder}/rows/{name}.toml" for name in CLASSES}
     if unread:
         raise Trouble("rows of no class: " + " ".join(map(os.path.basename, unread)))
+    check_documented(rows, folder + "/../../docs/security.md")
     return rows
+
+
+def check_documented(rows, path):
+    """The table there, from a class of attacks to rows, has each row once and no other."""
+    with open(path) as file:
+        section = file.read().split("## How it was attacked")[1].split("\n## ")[0]
+    table = [line for line in section.splitlines() if line.startswith("| ")]
+    named = sorted(re.findall("`([a-z0-9-]+)`", "\n".join(table)))
+    there = sorted(row.id for row in rows)
+    if named != there:
+        raise Trouble(f"docs/security.md names other rows: {set(named) ^ set(there) or 'one twice'}")
 
 
 def load_weakenings(folder):
