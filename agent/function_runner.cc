@@ -196,13 +196,14 @@ std::shared_ptr<InvocationHandle> FunctionRunner::invoke(InvocationRequest reque
   return invocation;
 }
 
-// The instance used last: its memory is still warm. One that was killed from outside a moment ago
-// is passed over, though the loop has not been told yet.
+// The instance used last: its memory is still warm. One that is being ended (it spoke out of turn
+// while it idled), or was killed from outside a moment ago, is passed over, though the loop has not
+// been told yet.
 FunctionRunner::Instance* FunctionRunner::take_idle() {
   while (!idle_.empty()) {
     Instance& instance = instances_.at(idle_.back());
     idle_.pop_back();
-    if (!instance.sandbox->has_ended()) {
+    if (instance.sandbox->state() == Sandbox::State::idle && !instance.sandbox->has_ended()) {
       return &instance;
     }
   }

@@ -41,8 +41,8 @@ constexpr Setting kSettings[] = {
      "unprivileged processes can profile the kernel; sandboxes are refused perf_event_open(2) by "
      "their seccomp filter"},
     {"kernel.core_pattern", Want::no_pipe, "core", HostLevel::warning, HostLevel::ok,
-     "a crash starts this program as root on bytes that an attacker chose, and a pipe ignores "
-     "RLIMIT_CORE; sandboxes are not dumpable, so theirs do not get there"},
+     "a crash starts this program as root on bytes that an attacker chose; sandboxes have the "
+     "RLIMIT_CORE of 1 that keeps the kernel from it, and cannot change it"},
     {"fs.protected_symlinks", Want::at_least_one, "1", HostLevel::warning, HostLevel::warning,
      "links that others plant in /tmp are followed, also by root"},
     {"fs.protected_hardlinks", Want::at_least_one, "1", HostLevel::warning, HostLevel::warning,

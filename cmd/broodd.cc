@@ -86,6 +86,15 @@ void raise_descriptor_limit() {
   }
 }
 
+// Its zygotes and their sandboxes have 1, which a hard limit of 0 would keep them from.
+void allow_core_limit() {
+  rlimit limit{};
+  if (::getrlimit(RLIMIT_CORE, &limit) == 0 && limit.rlim_max == 0) {
+    limit.rlim_max = 1;
+    ::setrlimit(RLIMIT_CORE, &limit);
+  }
+}
+
 int give_up(const base::Error& error) {
   std::fprintf(stderr, "broodd: %s\n", error.message().c_str());
   return kFailed;
@@ -174,5 +183,6 @@ int main(int argc, char** argv) {
   ::signal(SIGPIPE, SIG_IGN);
   start_logging(config);
   raise_descriptor_limit();
+  allow_core_limit();
   return serve(config);
 }

@@ -53,7 +53,8 @@ Status limit_resources(const Confinement& how) {
   BROOD_CHECK(lower(RLIMIT_FSIZE, "RLIMIT_FSIZE", how.file_bytes, how.file_bytes));
   BROOD_CHECK(lower(RLIMIT_NOFILE, "RLIMIT_NOFILE", 16, 16));
   BROOD_CHECK(lower(RLIMIT_NPROC, "RLIMIT_NPROC", 0, 0));
-  BROOD_CHECK(lower(RLIMIT_CORE, "RLIMIT_CORE", 0, 0));
+  // 1, not 0: at 0 the kernel would still start a core_pattern helper (isolate/spec.cc).
+  BROOD_CHECK(lower(RLIMIT_CORE, "RLIMIT_CORE", 1, 1));
   if (!kSanitized) {  // its shadow memory alone is terabytes of address space
     // zstd's largest window by default is 128 MiB; libarchive's libraries map some 60.
     constexpr rlim_t kAddressSpace = 512UL << 20;

@@ -8,6 +8,7 @@
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -38,8 +39,8 @@ constexpr const char* kAllowed[] = {
     "newfstatat", "open", "openat", "openat2", "pread64", "preadv", "preadv2", "pwrite64",
     "pwritev", "pwritev2", "read", "readahead", "readlink", "readlinkat", "readv", "removexattr",
     "rename", "renameat", "renameat2", "rmdir", "sendfile", "setxattr", "splice", "stat", "statfs",
-    "statx", "symlink", "symlinkat", "sync", "sync_file_range", "syncfs", "tee", "truncate",
-    "umask", "unlink", "unlinkat", "utime", "utimensat", "utimes", "write", "writev",
+    "statx", "symlink", "symlinkat", "sync_file_range", "tee", "truncate", "umask", "unlink",
+    "unlinkat", "utime", "utimensat", "utimes", "write", "writev",
     // polling, events
     "epoll_create", "epoll_create1", "epoll_ctl", "epoll_ctl_old", "epoll_pwait", "epoll_pwait2",
     "epoll_wait", "epoll_wait_old", "eventfd", "eventfd2", "inotify_add_watch", "inotify_init",
@@ -53,12 +54,11 @@ constexpr const char* kAllowed[] = {
     "arch_prctl", "execve", "execveat", "exit", "exit_group", "fork", "futex", "futex_waitv",
     "get_robust_list", "get_thread_area", "getpgid", "getpgrp", "getpid", "getppid", "getpriority",
     "getrlimit", "getrusage", "getsid", "gettid", "ioprio_get", "ioprio_set", "pidfd_open",
-    "pidfd_send_signal", "prlimit64", "restart_syscall", "rseq", "sched_get_priority_max",
+    "pidfd_send_signal", "restart_syscall", "rseq", "sched_get_priority_max",
     "sched_get_priority_min", "sched_getaffinity", "sched_getattr", "sched_getparam",
     "sched_getscheduler", "sched_rr_get_interval", "sched_setaffinity", "sched_setattr",
     "sched_setparam", "sched_setscheduler", "sched_yield", "set_robust_list", "set_thread_area",
-    "set_tid_address", "setpgid", "setpriority", "setrlimit", "setsid", "vfork", "wait4", "waitid",
-    "waitpid",
+    "set_tid_address", "setpgid", "setpriority", "setsid", "vfork", "wait4", "waitid", "waitpid",
     // identity: nothing to gain without capabilities, and programs ask
     "capget", "capset", "getegid", "geteuid", "getgid", "getgroups", "getresgid", "getresuid",
     "getuid", "setfsgid", "setfsuid", "setgid", "setgroups", "setregid", "setresgid", "setresuid",
@@ -77,6 +77,8 @@ constexpr const char* kAllowed[] = {
     "mq_getsetattr", "mq_notify", "mq_open", "mq_timedreceive", "mq_timedsend", "mq_unlink",
     "msgctl", "msgget", "msgrcv", "msgsnd", "semctl", "semget", "semop", "semtimedop", "shmat",
     "shmctl", "shmdt", "shmget",
+    // sync and syncfs are not here: they make the host write out its disks, and all that can be
+    // written inside is memory
     // Linux AIO is not here: io_setup's contexts are host-wide (fs.aio-max-nr)
     // self-restriction
     "landlock_add_rule", "landlock_create_ruleset", "landlock_restrict_self", "seccomp",
@@ -306,6 +308,29 @@ void limit_socket_families(Builder& builder) {
   }
 }
 
+// Of the limits a process may lower its own, but for the one of core dumps: it stands at the value
+// that keeps the kernel from starting a helper (isolate/spec.cc), and 0 would let it. EINVAL, as
+// where there is no such limit: programs that mean well (gpg) go on without, and would end at
+// EPERM.
+// The kernel reads the resource from the lower half of its register, so a mask takes the upper
+// away; and since a mask cannot be compared for "other than", every other resource is named.
+void keep_core_limit(Builder& builder) {
+  constexpr std::uint64_t kLowerHalf = 0xffffffff;
+  constexpr auto kRefuse = SCMP_ACT_ERRNO(EINVAL);
+  for (std::uint64_t resource = 0; resource < RLIM_NLIMITS; ++resource) {
+    const scmp_arg_cmp first = SCMP_A0(SCMP_CMP_MASKED_EQ, kLowerHalf, resource);
+    const scmp_arg_cmp second = SCMP_A1(SCMP_CMP_MASKED_EQ, kLowerHalf, resource);
+    if (resource != RLIMIT_CORE) {
+      builder.rule(SCMP_ACT_ALLOW, "setrlimit", {first});
+      builder.rule(SCMP_ACT_ALLOW, "prlimit64", {second});
+      continue;
+    }
+    builder.rule(kRefuse, "setrlimit", {first});
+    builder.rule(SCMP_ACT_ALLOW, "prlimit64", {second, SCMP_A2(SCMP_CMP_EQ, 0)});
+    builder.rule(kRefuse, "prlimit64", {second, SCMP_A2(SCMP_CMP_NE, 0)});
+  }
+}
+
 // libseccomp takes one comparison an argument, so "any ioctl but these two, whatever stands in the
 // upper half of the register" (which the kernel ignores) cannot be said to it. It is put in front
 // by hand:
@@ -348,6 +373,7 @@ base::Result<Filter> sandbox_filter(Deadly deadly) {
       builder.rule(SCMP_ACT_ERRNO(EPERM), "clone", {SCMP_A0(SCMP_CMP_MASKED_EQ, flag, flag)});
     }
   }
+  keep_core_limit(builder);
   limit_socket_families(builder);
   builder.rule(SCMP_ACT_ALLOW, "socketpair", {SCMP_A0_32(SCMP_CMP_EQ, AF_UNIX)});
   for (const int operation : kPrctl) {

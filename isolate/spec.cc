@@ -33,6 +33,11 @@ constexpr std::string_view kMaskedDirectories[] = {"/proc/acpi",   "/proc/asound
                                                    "/proc/driver", "/proc/tty"};
 constexpr std::string_view kReadOnly[] = {"/proc/sys"};
 
+// RLIMIT_CORE: 0 keeps the kernel from writing a core file, but not from starting the helper of a
+// core_pattern that begins with a pipe, as root, on what the process chooses to hold. 1 is the
+// value that it takes as "no dump at all" (fs/coredump.c), and shorter than any core file.
+constexpr std::uint64_t kNoCoreDump = 1;
+
 // Access bits newer than the kernel headers that this is built with.
 constexpr std::uint64_t kRefer = 1ULL << 13;             // ABI 2
 constexpr std::uint64_t kTruncate = 1ULL << 14;          // ABI 3
@@ -147,7 +152,7 @@ base::Result<Plan> plan_sandbox(const SandboxSpec& spec, const Features& feature
   for (const auto path : kReadOnly) {
     add_mask(plan, path, MaskKind::read_only);
   }
-  add_rlimit(plan, RLIMIT_CORE, 0);
+  add_rlimit(plan, RLIMIT_CORE, kNoCoreDump);
   add_rlimit(plan, RLIMIT_NOFILE, spec.open_files);
   add_rlimit(plan, RLIMIT_MEMLOCK, spec.locked_bytes);
   add_rlimit(plan, RLIMIT_MSGQUEUE, 64 << 10);
@@ -172,7 +177,7 @@ base::Result<Plan> plan_zygote(const ZygoteSpec& spec, const Features& features)
                    Step::devices, Step::proc, Step::run, Step::enter_root, Step::hostname,
                    Step::rlimits, Step::bounding_set, Step::capabilities, Step::no_new_privileges,
                    Step::seccomp, Step::die_with_agent});
-  add_rlimit(plan, RLIMIT_CORE, 0);
+  add_rlimit(plan, RLIMIT_CORE, kNoCoreDump);
   BROOD_CHECK(set_filter(plan, spec.filter, 0));
   return plan;
 }

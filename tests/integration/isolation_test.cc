@@ -99,7 +99,7 @@ TEST_CASE("a sandbox has an identity, capabilities and limits that mean nothing 
   CHECK(probe["ppid"] == 1);
   CHECK(probe["session"] == 1);
   CHECK(probe["processes"] == Json::array({2}));  // pid 1 hides
-  CHECK(probe["limits"] == Json{{"CORE", {0, 0}},
+  CHECK(probe["limits"] == Json{{"CORE", {1, 1}},
                                 {"NOFILE", {1024, 1024}},
                                 {"MEMLOCK", {65536, 65536}},
                                 {"MSGQUEUE", {65536, 65536}},

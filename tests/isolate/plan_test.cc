@@ -1,3 +1,5 @@
+#include <sys/resource.h>
+
 #include <algorithm>
 #include <array>
 #include <catch2/catch.hpp>
@@ -67,6 +69,20 @@ TEST_CASE("a sandbox keeps no capability, a zygote the two that map its sandboxe
   // With nsdelegate it could not put a sandbox into a cgroup beside its own.
   CHECK_FALSE(has(zygote, Step::cgroup_namespace));
   CHECK(has(sandbox_plan(), Step::cgroup_namespace));
+}
+
+TEST_CASE("no process of brood's starts the host's core dump helper") {
+  // 0 would not do: the kernel takes only 1 as "none" for a core_pattern that is a pipe.
+  for (const isolate::Plan& plan :
+       {sandbox_plan(), isolate::plan_zygote({.filter = kFilter}, kModern).value()}) {
+    const auto* end = plan.rlimits + plan.rlimit_count;
+    const auto* core = std::find_if(plan.rlimits, end, [](const isolate::Rlimit& limit) {
+      return limit.resource == RLIMIT_CORE;
+    });
+    REQUIRE(core != end);
+    CHECK(core->soft == 1);
+    CHECK(core->hard == 1);
+  }
 }
 
 TEST_CASE("a kernel without Landlock gets a plan without that step") {

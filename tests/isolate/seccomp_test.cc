@@ -1,17 +1,18 @@
 #include "isolate/seccomp.h"
 
 #include <linux/audit.h>
-#include <linux/bpf_common.h>
 #include <linux/seccomp.h>
 #include <sched.h>
 #include <sys/ioctl.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
 
 #include <catch2/catch.hpp>
 #include <cerrno>
-#include <cstring>
+
+#include "tests/support/filter_verdict.h"
 
 namespace {
 
@@ -23,42 +24,6 @@ constexpr std::uint32_t kNative = AUDIT_ARCH_AARCH64;
 constexpr std::uint32_t kEperm = SECCOMP_RET_ERRNO | EPERM;
 constexpr std::uint32_t kEnosys = SECCOMP_RET_ERRNO | ENOSYS;
 
-// Walks a filter as the kernel does, for the instructions that seccomp filters are made of.
-std::uint32_t verdict(const isolate::Filter& filter, const seccomp_data& data) {
-  std::uint32_t accumulator = 0;
-  for (std::size_t at = 0; at < filter.size(); ++at) {
-    const sock_filter& code = filter[at];
-    const auto jump = [&](bool condition) { at += condition ? code.jt : code.jf; };
-    switch (code.code) {
-      case BPF_LD | BPF_W | BPF_ABS:
-        std::memcpy(&accumulator, reinterpret_cast<const char*>(&data) + code.k,
-                    sizeof accumulator);
-        break;
-      case BPF_ALU | BPF_AND | BPF_K:
-        accumulator &= code.k;
-        break;
-      case BPF_JMP | BPF_JA:
-        at += code.k;
-        break;
-      case BPF_JMP | BPF_JEQ | BPF_K:
-        jump(accumulator == code.k);
-        break;
-      case BPF_JMP | BPF_JGT | BPF_K:
-        jump(accumulator > code.k);
-        break;
-      case BPF_JMP | BPF_JGE | BPF_K:
-        jump(accumulator >= code.k);
-        break;
-      case BPF_RET | BPF_K:
-        return code.k;
-      default:
-        FAIL("instruction " << code.code << " is not expected in a filter");
-    }
-  }
-  FAIL("the filter has no end");
-  return 0;
-}
-
 std::uint32_t verdict(const isolate::Filter& filter, long number,
                       std::initializer_list<std::uint64_t> arguments = {},
                       std::uint32_t arch = kNative) {
@@ -69,7 +34,7 @@ std::uint32_t verdict(const isolate::Filter& filter, long number,
   for (const std::uint64_t argument : arguments) {
     data.args[i++] = argument;
   }
-  return verdict(filter, data);
+  return tests::filter_verdict(filter, data);
 }
 
 const isolate::Filter& filter() {
@@ -163,6 +128,25 @@ TEST_CASE("input cannot be pushed into a terminal, whatever stands in the regist
   }
   for (const std::uint64_t request : {0x5401ULL, 0x5413ULL, 0x541bULL, 0x5421ULL}) {
     CHECK(verdict(filter(), SYS_ioctl, {1, request, 0}) == SECCOMP_RET_ALLOW);
+  }
+}
+
+TEST_CASE("limits can be changed, but for that of core dumps") {
+  constexpr std::uint32_t kEinval = SECCOMP_RET_ERRNO | EINVAL;
+  for (const std::uint64_t core : {0x4ULL, 0x1'0000'0004ULL}) {  // the kernel reads 32 bits
+    CHECK(verdict(filter(), SYS_setrlimit, {core, 0x1000}) == kEinval);
+    CHECK(verdict(filter(), SYS_prlimit64, {0, core, 0x1000, 0}) == kEinval);
+    CHECK(verdict(filter(), SYS_prlimit64, {0, core, 0x1'0000'0000, 0}) == kEinval);
+    CHECK(verdict(filter(), SYS_prlimit64, {0, core, 0, 0x1000}) == SECCOMP_RET_ALLOW);
+  }
+  CHECK(verdict(filter(), SYS_setrlimit, {RLIMIT_NOFILE, 0x1000}) == SECCOMP_RET_ALLOW);
+  CHECK(verdict(filter(), SYS_prlimit64, {0, RLIMIT_NOFILE, 0x1000, 0}) == SECCOMP_RET_ALLOW);
+  CHECK(verdict(filter(), SYS_getrlimit, {RLIMIT_CORE, 0x1000}) == SECCOMP_RET_ALLOW);
+}
+
+TEST_CASE("a sandbox cannot make the host write out its disks") {
+  for (const long number : {SYS_sync, SYS_syncfs}) {
+    CHECK(verdict(filter(), number) == kEnosys);
   }
 }
 

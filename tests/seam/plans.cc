@@ -1,6 +1,9 @@
 // The plans of a test agent: those of the product, changed by the environment (README.md).
+#include <sched.h>
+
 #include <cstdio>
 #include <cstdlib>
+#include <cstring>
 #include <string>
 #include <string_view>
 
@@ -21,7 +24,7 @@ base::Result<Plan> seam_plan_zygote(const ZygoteSpec& spec, const Features& feat
 namespace {
 
 [[noreturn]] void refuse(std::string_view variable, std::string_view word) {
-  std::fprintf(stderr, "broodd-seam: %.*s: there is no step '%.*s' in the plan\n",
+  std::fprintf(stderr, "broodd-seam: %.*s: '%.*s' is nothing that the plan has\n",
                static_cast<int>(variable.size()), variable.data(), static_cast<int>(word.size()),
                word.data());
   std::exit(2);
@@ -71,18 +74,55 @@ void fail_steps(Plan& plan, const char* variable) {
   });
 }
 
+struct Namespace {
+  const char* name;
+  std::uint64_t flag;
+};
+constexpr Namespace kNamespaces[] = {
+    {"net", CLONE_NEWNET}, {"ipc", CLONE_NEWIPC}, {"uts", CLONE_NEWUTS}};
+
+// Left out of the clone, so that the process stays in its parent's.
+void share_namespaces(Plan& plan, const char* variable) {
+  for_each_word(variable, [&](std::string_view name) {
+    for (const Namespace& known : kNamespaces) {
+      if (name == known.name) {
+        plan.clone_flags &= ~known.flag;
+        return;
+      }
+    }
+    refuse(variable, name);
+  });
+}
+
+template <std::size_t size>
+void replace_text(char (&text)[size], const char* variable) {
+  const char* other = std::getenv(variable);
+  if (other == nullptr) {
+    return;
+  }
+  if (std::strlen(other) >= size) {
+    refuse(variable, other);
+  }
+  std::strcpy(text, other);
+}
+
 }  // namespace
 
 base::Result<Plan> seam_plan_sandbox(const SandboxSpec& spec, const Features& features) {
   BROOD_TRY(Plan plan, real_plan_sandbox(spec, features));
   skip_steps(plan, "BROOD_SEAM_SKIP");
   fail_steps(plan, "BROOD_SEAM_FAIL");
+  share_namespaces(plan, "BROOD_SEAM_SHARE");
+  replace_text(plan.scratch_options, "BROOD_SEAM_SCRATCH");
+  replace_text(plan.proc_options, "BROOD_SEAM_PROC");
   return plan;
 }
 
 base::Result<Plan> seam_plan_zygote(const ZygoteSpec& spec, const Features& features) {
   BROOD_TRY(Plan plan, real_plan_zygote(spec, features));
+  skip_steps(plan, "BROOD_SEAM_SKIP_ZYGOTE");
   fail_steps(plan, "BROOD_SEAM_FAIL_ZYGOTE");
+  share_namespaces(plan, "BROOD_SEAM_SHARE_ZYGOTE");
   return plan;
 }
 

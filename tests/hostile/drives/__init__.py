@@ -1,0 +1,1 @@
+"""Attacks that take more than one call from inside, or that come from outside."""
