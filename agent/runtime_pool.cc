@@ -408,7 +408,7 @@ void RuntimePool::order(SandboxParts parts) {
   const std::uint32_t uid_first = UidArea::uid_within(parts.slot);
   const auto sandbox =
       std::make_shared<Sandbox>(context_.loop, config_.name, area_->first_uid() + uid_first,
-                                std::move(parts), context_.config.response_limit);
+                                std::move(parts), context_.config.response_limit, context_.output);
   sandboxes_.emplace(number, sandbox);
   starting_.insert(number);
   watch();
