@@ -21,7 +21,9 @@ constexpr int kLeastPairs = 3;
 // A window's p99 is that of its few worst samples: one that met a hiccup of the host says little,
 // and the median of more windows says more. So a ratio over the promise is looked at for longer.
 constexpr int kMostPairs = 9;
-constexpr std::int64_t kWindowNs = 1'500'000'000;
+constexpr std::int64_t kWindowNs = 1'000'000'000;  // at least, with …
+constexpr std::size_t kWindowSamples = 200;        // … as many, unless they take …
+constexpr std::int64_t kLongestNs = 15'000'000'000;
 constexpr std::int64_t kPauseUs = 2000;  // between invocations: a client that has its own work
 
 struct Latency {
@@ -46,8 +48,10 @@ class Neighbour {
 
   void measure(Latency& into) {
     bench::Samples samples;
-    const std::int64_t end = bench::monotonic_ns() + kWindowNs;
-    while (bench::monotonic_ns() < end) {
+    const std::int64_t begin = bench::monotonic_ns();
+    for (std::int64_t now = begin;
+         now - begin < kLongestNs && (now - begin < kWindowNs || samples.count() < kWindowSamples);
+         now = bench::monotonic_ns()) {
       samples.add(invoke());
       bench::sleep_us(kPauseUs);
     }
@@ -77,7 +81,7 @@ void measure_pair(const AgentFixture& agent, Neighbour& neighbour, const soak::A
   std::this_thread::sleep_for(300ms);
   neighbour.measure(row.noisy);
   attacker.stop();
-  CHECK(attacker.problem().empty());
+  CHECK(attacker.problem() == "");
   CHECK(attacker.done() > 0);
   // What its end leaves to be put away is no part of the quiet that follows.
   CHECK(agent.pool_has(2));
