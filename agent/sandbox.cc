@@ -25,7 +25,8 @@ using boost::asio::posix::stream_descriptor;
 // What a handler may have printed and not been read yet; a multiple of the page. Small, because all
 // of it is read at once when the handler answers, and every byte of it may be a line of its own.
 constexpr int kLogPipe = 16 << 10;
-constexpr std::size_t kLogPiece = 512;  // is read between two looks at the clock
+constexpr std::uint32_t kBoundWeight = 100;  // the kernel's default
+constexpr std::size_t kLogPiece = 512;       // is read between two looks at the clock
 // Room for a typical payload in one write; the kernel doubles it for its own bookkeeping.
 constexpr int kSocketBuffer = 256 << 10;
 // How long a sandbox that closed its socket has to end by itself.
@@ -211,6 +212,7 @@ base::Status Sandbox::attach(const rootfs::HeldMount& code) {
 base::Status Sandbox::limit(const FunctionSettings& settings) {
   BROOD_CHECK(parts_.limits.set_memory(settings.memory_bytes));
   BROOD_CHECK(parts_.limits.set_cpu(settings.milli_cpu));
+  BROOD_CHECK(parts_.limits.set_cpu_weight(kBoundWeight));
   return parts_.limits.set_pids(settings.pids);
 }
 
