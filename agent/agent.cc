@@ -152,6 +152,7 @@ PoolContext Agent::pool_context() {
                      .sandbox_filter = sandbox_filter_,
                      .zygote_filter = zygote_filter_,
                      .slots = *slots_,
+                     .output = output_,
                      .busy = [this] { return running_ > 0; },
                      .room = [this](Need need) { return room(need); },
                      .make_room = [this] { make_room(); },

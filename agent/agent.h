@@ -96,6 +96,7 @@ class Agent : public Service {
   std::optional<cgroups::Subtree> cgroups_;
   std::vector<std::string> limits_not_enforced_;
   std::optional<rootfs::CodeSlots> slots_;
+  OutputTurns output_;
   std::optional<Registry> registry_;  // used on the disk thread once the agent serves
   std::unique_ptr<LogStore> log_store_;
   std::unique_ptr<Metrics> metrics_;

@@ -33,6 +33,9 @@ constexpr std::int64_t kSetupLimit = 10 * kSecond;
 constexpr milliseconds kWatchPeriod{500};
 constexpr std::uint64_t kPoolMemory = 128ULL << 20;  // until a function's own limit is written
 constexpr std::uint32_t kPoolPids = 64;
+// Of the zygote's cgroup and of each sandbox's until it is bound: where processors are short, what
+// is made for later waits for what runs now.
+constexpr std::uint32_t kRefillWeight = 20;
 
 milliseconds back_off_time(std::uint32_t failures) {
   const auto shift = std::min<std::uint32_t>(failures, 9) - 1;
@@ -121,6 +124,7 @@ base::Result<std::unique_ptr<Zygote>> RuntimePool::spawn_zygote() {
   BROOD_TRY(const base::UniqueFd devices, rootfs::device_tmpfs());
   BROOD_TRY(const base::UniqueFd run, rootfs::run_tmpfs({"brood", "image"}));
   BROOD_TRY(zygote_cgroup_, cgroup_->create("zygote-" + std::to_string(restarts_)));
+  BROOD_CHECK(zygote_cgroup_->set_limits({.cpu_weight = kRefillWeight}));
 
   std::vector<std::string> preload = image_->manifest.preload;
   preload.insert(preload.end(), config_.preload.begin(), config_.preload.end());
@@ -389,6 +393,7 @@ bool RuntimePool::make_one() {
                        .slots = &context_.slots,
                        .limits = {}};
   request.limits.memory_bytes = kPoolMemory;
+  request.limits.cpu_weight = kRefillWeight;
   request.limits.pids = kPoolPids;
   context_.maker.run([request = std::move(request)] { return make_parts(request); },
                      [this, slot](base::Result<SandboxParts> parts) {
@@ -408,7 +413,7 @@ void RuntimePool::order(SandboxParts parts) {
   const std::uint32_t uid_first = UidArea::uid_within(parts.slot);
   const auto sandbox =
       std::make_shared<Sandbox>(context_.loop, config_.name, area_->first_uid() + uid_first,
-                                std::move(parts), context_.config.response_limit);
+                                std::move(parts), context_.config.response_limit, context_.output);
   sandboxes_.emplace(number, sandbox);
   starting_.insert(number);
   watch();

@@ -47,7 +47,8 @@ struct PoolContext {
   const isolate::Features& features;
   const isolate::Filter& sandbox_filter;
   const isolate::Filter& zygote_filter;
-  rootfs::CodeSlots& slots;                 // used on the maker's thread only
+  rootfs::CodeSlots& slots;  // used on the maker's thread only
+  OutputTurns& output;
   std::function<bool()> busy;               // an invocation is under way: refill can wait
   std::function<bool(Need)> room;           // one more sandbox is allowed on this host
   std::function<void()> make_room;          // somebody waits, and there is none

@@ -22,6 +22,11 @@ namespace {
 
 using boost::asio::posix::stream_descriptor;
 
+// What a handler may have printed and not been read yet; a multiple of the page. Small, because all
+// of it is read at once when the handler answers, and every byte of it may be a line of its own.
+constexpr int kLogPipe = 16 << 10;
+constexpr std::uint32_t kBoundWeight = 100;  // the kernel's default
+constexpr std::size_t kLogPiece = 512;       // is read between two looks at the clock
 // Room for a typical payload in one write; the kernel doubles it for its own bookkeeping.
 constexpr int kSocketBuffer = 256 << 10;
 // How long a sandbox that closed its socket has to end by itself.
@@ -65,8 +70,11 @@ base::Result<Ends> log_ends() {
   if (::pipe2(ends, O_CLOEXEC) != 0) {
     return base::fail_errno("pipe2");
   }
-  ::fcntl(ends[0], F_SETFL, O_NONBLOCK);
-  return Ends{base::UniqueFd(ends[0]), base::UniqueFd(ends[1])};
+  Ends result{base::UniqueFd(ends[0]), base::UniqueFd(ends[1])};
+  if (::fcntl(ends[0], F_SETFL, O_NONBLOCK) != 0 || ::fcntl(ends[0], F_SETPIPE_SZ, kLogPipe) < 0) {
+    return base::fail_errno("fcntl", "a log pipe");
+  }
+  return result;
 }
 
 base::UniqueFd open_events(const cgroups::Cgroup& cgroup, const char* file) {
@@ -138,7 +146,7 @@ void unmake_parts(SandboxParts parts) {
 }
 
 Sandbox::Sandbox(boost::asio::io_context& loop, std::string runtime, std::uint32_t host_uid,
-                 SandboxParts parts, std::uint64_t response_limit)
+                 SandboxParts parts, std::uint64_t response_limit, OutputTurns& turns)
     : runtime_(std::move(runtime)),
       id_(runtime_ + "-" + std::to_string(parts.number)),
       host_uid_(host_uid),
@@ -147,6 +155,8 @@ Sandbox::Sandbox(boost::asio::io_context& loop, std::string runtime, std::uint32
       conn_(loop, parts_.conn.release()),
       supervisor_(loop, parts_.supervisor.release()),
       log_(loop, parts_.log.release()),
+      turns_(turns),
+      rest_(loop),
       listener_(loop),
       end_(loop),
       grace_(loop),
@@ -202,6 +212,7 @@ base::Status Sandbox::attach(const rootfs::HeldMount& code) {
 base::Status Sandbox::limit(const FunctionSettings& settings) {
   BROOD_CHECK(parts_.limits.set_memory(settings.memory_bytes));
   BROOD_CHECK(parts_.limits.set_cpu(settings.milli_cpu));
+  BROOD_CHECK(parts_.limits.set_cpu_weight(kBoundWeight));
   return parts_.limits.set_pids(settings.pids);
 }
 
@@ -452,30 +463,47 @@ void Sandbox::wait_output() {
   log_.async_wait(stream_descriptor::wait_read,
                   [self = shared_from_this()](const boost::system::error_code& error) {
                     if (!error && self->state_ != State::gone) {
-                      self->drain_output();
-                      if (self->log_.is_open()) {
-                        self->wait_output();
-                      }
+                      self->take_output_turn();
                     }
                   });
 }
 
-// At most a pipe's worth at a time: a sandbox that floods its log shares the loop with everybody
-// else.
-void Sandbox::drain_output() {
-  char buffer[16 << 10];
-  for (int i = 0; i < 4 && log_.is_open(); ++i) {
-    const ssize_t got = ::read(log_.native_handle(), buffer, sizeof buffer);
-    if (got > 0) {
-      owner_->on_output(*this, {buffer, static_cast<std::size_t>(got)});
-    }
-    if (got == 0) {
-      log_.close();
-    }
-    if (got < static_cast<ssize_t>(sizeof buffer)) {
-      return;
-    }
+void Sandbox::take_output_turn() {
+  const std::int64_t began = monotonic_ns();
+  const std::int64_t last = began + OutputTurns::kLongestNs;
+  for (int bytes = 0; bytes < kLogPipe && monotonic_ns() < last && read_output(kLogPiece);
+       bytes += kLogPiece) {
   }
+  if (!log_.is_open()) {
+    return;
+  }
+  const std::int64_t now = monotonic_ns();
+  rest_.expires_after(std::chrono::nanoseconds(turns_.next(began, now) - now));
+  rest_.async_wait([self = shared_from_this()](const boost::system::error_code& error) {
+    if (!error && self->log_.is_open()) {
+      self->wait_output();
+    }
+  });
+}
+
+void Sandbox::drain_output() {
+  (void)read_output(kLogPipe);
+}
+
+// One read, of `most` bytes; false when the pipe had no more.
+bool Sandbox::read_output(std::size_t most) {
+  if (!log_.is_open()) {
+    return false;
+  }
+  char buffer[kLogPipe];
+  const ssize_t got = ::read(log_.native_handle(), buffer, std::min(most, sizeof buffer));
+  if (got > 0) {
+    owner_->on_output(*this, {buffer, static_cast<std::size_t>(got)});
+  }
+  if (got == 0) {
+    log_.close();
+  }
+  return got == static_cast<ssize_t>(most);
 }
 
 // --- its end -------------------------------------------------------------------------------------
@@ -529,6 +557,7 @@ void Sandbox::gone() {
   state_ = State::gone;
   boost::system::error_code ignored;
   grace_.cancel();
+  rest_.cancel();
   for (Descriptor* descriptor : {&conn_, &supervisor_, &log_, &listener_, &end_}) {
     descriptor->close(ignored);
   }

@@ -11,6 +11,7 @@
 #include <optional>
 #include <string>
 
+#include "agent/output_turns.h"
 #include "agent/protocol.h"
 #include "agent/service.h"
 #include "agent/verdict.h"
@@ -74,7 +75,7 @@ class Sandbox : public std::enable_shared_from_this<Sandbox> {
   enum class State { starting, pool, idle, running, ending, gone };
 
   Sandbox(boost::asio::io_context& loop, std::string runtime, std::uint32_t host_uid,
-          SandboxParts parts, std::uint64_t response_limit);
+          SandboxParts parts, std::uint64_t response_limit, OutputTurns& turns);
   Sandbox(const Sandbox&) = delete;
   Sandbox& operator=(const Sandbox&) = delete;
 
@@ -101,7 +102,7 @@ class Sandbox : public std::enable_shared_from_this<Sandbox> {
   // Completes the evidence with what the kernel has counted since `mark_counters`.
   void mark_counters();
   void count_evidence();
-  // Reads what has been printed and not been told yet.
+  // Reads what has been printed and not been told yet: at most a pipe's worth.
   void drain_output();
 
   State state() const { return state_; }
@@ -129,6 +130,8 @@ class Sandbox : public std::enable_shared_from_this<Sandbox> {
   void wait_listener();
   void read_listener();
   void wait_output();
+  void take_output_turn();
+  bool read_output(std::size_t most);
   void wait_writable();
   void flush();
   void wait_end();
@@ -146,8 +149,10 @@ class Sandbox : public std::enable_shared_from_this<Sandbox> {
   Descriptor conn_;
   Descriptor supervisor_;
   Descriptor log_;
-  Descriptor listener_;  // seccomp's notifications
-  Descriptor end_;       // a copy of the pidfd
+  OutputTurns& turns_;
+  boost::asio::steady_timer rest_;  // until its next turn
+  Descriptor listener_;             // seccomp's notifications
+  Descriptor end_;                  // a copy of the pidfd
   boost::asio::steady_timer grace_;
   FrameReader reader_;
   Gather gather_;

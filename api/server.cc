@@ -25,7 +25,10 @@ namespace {
 namespace asio = boost::asio;
 using boost::system::error_code;
 
-constexpr int kAcceptsAtOnce = 64;  // so that a storm of clients does not hold up the others
+// So that a storm of clients does not hold up the others: few are taken at a time, and after that
+// none for a multiple of the time that it took.
+constexpr int kAcceptsAtOnce = 4;
+constexpr int kAcceptRest = 2;
 constexpr std::chrono::milliseconds kAcceptBackOff{100};
 
 unsigned uid_of_peer(int socket) {
@@ -62,6 +65,7 @@ class Server::Core : public std::enable_shared_from_this<Server::Core> {
  private:
   void wait_for_clients();
   void accept_clients();
+  void accept_after(std::chrono::nanoseconds pause);
   void on_accept_error(int code);
   void admit(base::UniqueFd socket);
   bool make_room();
@@ -104,6 +108,7 @@ void Server::Core::wait_for_clients() {
 }
 
 void Server::Core::accept_clients() {
+  const std::int64_t began = agent::monotonic_ns();
   for (int i = 0; i < kAcceptsAtOnce; ++i) {
     // Not asio's accept: that one leaves the descriptor open across exec.
     base::UniqueFd socket(
@@ -113,23 +118,30 @@ void Server::Core::accept_clients() {
       if (code == EINTR || code == ECONNABORTED) {
         continue;
       }
-      return code == EAGAIN ? wait_for_clients() : on_accept_error(code);
+      if (code != EAGAIN) {
+        return on_accept_error(code);
+      }
+      break;
     }
     admit(std::move(socket));
   }
-  wait_for_clients();
+  accept_after(std::chrono::nanoseconds(kAcceptRest * (agent::monotonic_ns() - began)));
+}
+
+void Server::Core::accept_after(std::chrono::nanoseconds pause) {
+  back_off_.expires_after(pause);
+  back_off_.async_wait([self = shared_from_this()](error_code error) {
+    if (!error) {
+      self->wait_for_clients();
+    }
+  });
 }
 
 // Out of descriptors or memory: the client stays in the backlog, and the loop must not spin on it.
 void Server::Core::on_accept_error(int code) {
   spdlog::warn("{}; {} connections are open", base::Error("accept", code).message(),
                connections_.size());
-  back_off_.expires_after(kAcceptBackOff);
-  back_off_.async_wait([self = shared_from_this()](error_code error) {
-    if (!error) {
-      self->wait_for_clients();
-    }
-  });
+  accept_after(kAcceptBackOff);
 }
 
 void Server::Core::admit(base::UniqueFd socket) {

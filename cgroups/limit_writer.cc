@@ -23,6 +23,7 @@ base::Result<LimitWriter> LimitWriter::open(const Cgroup& cgroup) {
   LimitWriter writer;
   BROOD_TRY(writer.memory_.fd, open_if_exists(cgroup, "memory.max"));
   BROOD_TRY(writer.cpu_.fd, open_if_exists(cgroup, "cpu.max"));
+  BROOD_TRY(writer.weight_.fd, open_if_exists(cgroup, "cpu.weight"));
   BROOD_TRY(writer.pids_.fd, open_if_exists(cgroup, "pids.max"));
   return writer;
 }
@@ -61,6 +62,10 @@ base::Status LimitWriter::set_memory(std::uint64_t bytes) {
 base::Status LimitWriter::set_cpu(std::uint32_t milli_cpu) {
   return set(cpu_, "cpu.max", milli_cpu,
              [](std::uint64_t milli) { return cpu_max_text(static_cast<std::uint32_t>(milli)); });
+}
+
+base::Status LimitWriter::set_cpu_weight(std::uint32_t weight) {
+  return set(weight_, "cpu.weight", weight, count_text);
 }
 
 base::Status LimitWriter::set_pids(std::uint64_t count) {

@@ -22,6 +22,7 @@ class LimitWriter {
   // As Limits has them. memory.swap.max and memory.oom.group are set_limits's part, beforehand.
   base::Status set_memory(std::uint64_t bytes);
   base::Status set_cpu(std::uint32_t milli_cpu);
+  base::Status set_cpu_weight(std::uint32_t weight);
   base::Status set_pids(std::uint64_t count);
 
  private:
@@ -34,6 +35,7 @@ class LimitWriter {
 
   File memory_;
   File cpu_;
+  File weight_;
   File pids_;
 };
 

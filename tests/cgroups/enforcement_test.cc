@@ -115,9 +115,11 @@ TEST_CASE("a limit is written when it changes, and only then") {
   CHECK(writer.missing().empty());
   REQUIRE(writer.set_memory(32 << 20));
   REQUIRE(writer.set_cpu(500));
+  REQUIRE(writer.set_cpu_weight(40));
   REQUIRE(writer.set_pids(8));
   CHECK(file_of(box, "memory.max") == "33554432");
   CHECK(file_of(box, "cpu.max") == "50000 100000");
+  CHECK(file_of(box, "cpu.weight") == "40");
   CHECK(file_of(box, "pids.max") == "8");
   // Changed behind the writer's back: were the same value written again, it would come back.
   REQUIRE(box.set_limits({.memory_bytes = 64 << 20, .pids = 9}));
