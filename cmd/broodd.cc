@@ -17,6 +17,7 @@
 #include <nlohmann/json.hpp>
 
 #include "agent/agent.h"
+#include "agent/powers.h"
 #include "api/server.h"
 #include "cmd/broodd_flags.h"
 
@@ -174,5 +175,8 @@ int main(int argc, char** argv) {
   ::signal(SIGPIPE, SIG_IGN);
   start_logging(config);
   raise_descriptor_limit();
+  if (const auto given_up = agent::give_up_powers(); !given_up) {
+    return give_up(given_up.error());
+  }
   return serve(config);
 }
