@@ -4,6 +4,7 @@
 #include <charconv>
 #include <cmath>
 #include <cstdio>
+#include <limits>
 
 namespace base {
 namespace {
@@ -28,6 +29,14 @@ bool split_number(std::string_view text, double& number, std::string_view& unit)
   }
   unit = end == std::string_view::npos ? std::string_view{} : text.substr(end);
   return true;
+}
+
+// `number` times `factor` as a whole number. False when it is none: 4.004 CPUs are 4004
+// thousandths, though their product as doubles is a hair less.
+bool multiply(double number, double factor, double& whole) {
+  const double product = number * factor;
+  whole = std::round(product);
+  return std::abs(product - whole) <= 2 * std::numeric_limits<double>::epsilon() * product;
 }
 
 template <std::size_t N>
@@ -83,8 +92,8 @@ Result<std::uint64_t> parse_bytes(std::string_view text) {
   if (unit == nullptr) {
     return fail_because("'" + std::string(text) + "' is not a size", "write it like 128MiB or 64m");
   }
-  const double bytes = number * unit->factor;
-  if (bytes != std::floor(bytes) || bytes > 9e15) {
+  double bytes = 0;
+  if (!multiply(number, unit->factor, bytes) || bytes > 9e15) {
     return fail_because("'" + std::string(text) + "' is not a whole number of bytes below 8 PiB");
   }
   return static_cast<std::uint64_t>(bytes);
@@ -108,8 +117,8 @@ Result<std::chrono::milliseconds> parse_duration(std::string_view text) {
     return fail_because("'" + std::string(text) + "' is not a duration",
                         "write it like 5s or 250ms");
   }
-  const double span = number * unit->factor;
-  if (span > 86'400'000 || span != std::floor(span)) {
+  double span = 0;
+  if (!multiply(number, unit->factor, span) || span > 86'400'000) {
     return fail_because("'" + std::string(text) + "' is not a whole number of ms within 24 hours");
   }
   return std::chrono::milliseconds(static_cast<std::int64_t>(span));
@@ -128,8 +137,8 @@ Result<std::uint32_t> parse_cpu(std::string_view text) {
     return fail_because("'" + std::string(text) + "' is not a number of CPUs",
                         "write it like 0.5 or 500m");
   }
-  const double milli = name == "m" ? number : number * 1000;
-  if (milli < 1 || milli > 1'024'000 || milli != std::floor(milli)) {
+  double milli = 0;
+  if (!multiply(number, name == "m" ? 1 : 1000, milli) || milli < 1 || milli > 1'024'000) {
     return fail_because("'" + std::string(text) + "' is not between 0.001 and 1024 CPUs");
   }
   return static_cast<std::uint32_t>(milli);

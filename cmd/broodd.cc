@@ -17,6 +17,7 @@
 #include <nlohmann/json.hpp>
 
 #include "agent/agent.h"
+#include "agent/powers.h"
 #include "api/server.h"
 #include "cmd/broodd_flags.h"
 
@@ -184,5 +185,8 @@ int main(int argc, char** argv) {
   start_logging(config);
   raise_descriptor_limit();
   allow_core_limit();
+  if (const auto given_up = agent::give_up_powers(); !given_up) {
+    return give_up(given_up.error());
+  }
   return serve(config);
 }

@@ -35,6 +35,7 @@ TEST_CASE("durations are read in the units people use") {
   CHECK(base::parse_duration("250ms").value() == 250ms);
   CHECK(base::parse_duration("2m").value() == 2min);
   CHECK(base::parse_duration("1.5s").value() == 1500ms);
+  CHECK(base::parse_duration("4.004s").value() == 4004ms);
   CHECK(base::parse_duration("3").value() == 3s);
   for (const char* text : {"", "s", "-5s", "25h", "0.0001s", "5 s", "5d"}) {
     INFO(text);
@@ -48,6 +49,9 @@ TEST_CASE("cpu shares are read as fractions or as thousandths") {
   CHECK(base::parse_cpu("2").value() == 2000);
   CHECK(base::format_cpu(500) == "0.5");
   CHECK(base::format_cpu(2000) == "2");
+  for (std::uint32_t milli = 1; milli <= 20'000; ++milli) {
+    CHECK(base::parse_cpu(base::format_cpu(milli)) == milli);
+  }
   for (const char* text : {"", "0", "-1", "2000", "0.0001", "half"}) {
     INFO(text);
     CHECK_FALSE(base::parse_cpu(text));

@@ -1,24 +1,19 @@
-// What a sandbox, a supervisor or a zygote sends, as hostile as it can be. The first byte says
-// which of them; for a sandbox the second says how its stream is cut. Aborts when a promise of
-// agent/protocol.h does not hold.
+// The stream of a sandbox, as hostile as it can be. The first byte says how it is cut. Aborts when
+// a promise of FrameReader (agent/protocol.h) does not hold.
 #include <algorithm>
-#include <cstdlib>
 #include <cstring>
 #include <string_view>
 #include <vector>
 
 #include "agent/protocol.h"
 #include "base/utf8.h"
+#include "tests/fuzz/promise.h"
 
 namespace {
 
-constexpr std::uint64_t kBodyLimit = 64 << 10;
+using fuzz::require;
 
-void require(bool holds) {
-  if (!holds) {
-    std::abort();
-  }
-}
+constexpr std::uint64_t kBodyLimit = 64 << 10;
 
 void check(const agent::Frame& frame) {
   require(frame.kind >= BROOD_FRAME_READY && frame.kind <= BROOD_FRAME_COMPILED);
@@ -69,53 +64,17 @@ Stream decode(std::string_view bytes, std::size_t cut) {
   }
 }
 
-void fuzz_stream(std::string_view bytes) {
-  if (bytes.empty()) {
-    return;
-  }
-  const std::size_t cut = static_cast<unsigned char>(bytes.front()) + 1U;
-  bytes.remove_prefix(1);
+}  // namespace
+
+extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
+  std::string_view bytes = fuzz::text_of(data, size);
+  const std::size_t cut = fuzz::take_byte(bytes) + 1U;
   const Stream pieces = decode(bytes, cut);
   const Stream whole = decode(bytes, bytes.size() + 1);
   require(pieces.failed == whole.failed);
   require(pieces.frames.size() == whole.frames.size());
   for (std::size_t i = 0; i < whole.frames.size(); ++i) {
     require(pieces.frames[i].parts == whole.frames[i].parts);
-  }
-}
-
-void fuzz_control(std::string_view bytes) {
-  if (const auto control = agent::decode_control(bytes)) {
-    require(std::memchr(control->text, 0, sizeof control->text) != nullptr);
-    require(base::is_utf8(control->text));
-    require(control->kind >= BROOD_BOOTED && control->kind <= BROOD_EXITED);
-  }
-}
-
-void fuzz_supervisor(std::string_view bytes) {
-  if (const auto message = agent::decode_supervisor(bytes)) {
-    if (const auto* report = std::get_if<brood_setup_report>(&*message)) {
-      require(report->steps_done <= BROOD_MAX_STEPS && report->error >= 0);
-    }
-  }
-}
-
-}  // namespace
-
-extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
-  const std::string_view bytes(reinterpret_cast<const char*>(data), size);
-  if (bytes.empty()) {
-    return 0;
-  }
-  switch (bytes.front() % 4) {
-    case 0:
-      fuzz_control(bytes.substr(1));
-      break;
-    case 1:
-      fuzz_supervisor(bytes.substr(1));
-      break;
-    default:
-      fuzz_stream(bytes.substr(1));
   }
   return 0;
 }

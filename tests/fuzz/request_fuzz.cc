@@ -3,22 +3,17 @@
 // api/json.h does not hold.
 #include <boost/asio/buffer.hpp>
 #include <boost/beast/http.hpp>
-#include <cstdlib>
 #include <string>
 
 #include "agent/types.h"
 #include "api/json.h"
 #include "api/router.h"
+#include "tests/fuzz/promise.h"
 
 namespace {
 
 namespace http = boost::beast::http;
-
-void require(bool holds) {
-  if (!holds) {
-    std::abort();
-  }
-}
+using fuzz::require;
 
 void check_route(const api::Route& route) {
   if (!route.name.empty()) {

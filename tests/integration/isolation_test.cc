@@ -90,7 +90,7 @@ TEST_CASE("a sandbox has an identity, capabilities and limits that mean nothing 
   CHECK(probe["securebits"] == 0xeb);
   CHECK(status["NoNewPrivs"] == "1");
   CHECK(status["Seccomp"] == "2");
-  CHECK(status["Seccomp_filters"] == "2");  // the zygote's and its own
+  CHECK(status["Seccomp_filters"] == "3");  // the agent's, the zygote's and its own
   CHECK(status["SigBlk"] == "0000000000000000");
   CHECK(status["Threads"] == "1");
   CHECK(status["TracerPid"] == "0");
