@@ -308,12 +308,11 @@ void limit_socket_families(Builder& builder) {
   }
 }
 
-// Of the limits a process may lower its own, but for the one of core dumps: it stands at the value
-// that keeps the kernel from starting a helper (isolate/spec.cc), and 0 would let it. EINVAL, as
-// where there is no such limit: programs that mean well (gpg) go on without, and would end at
-// EPERM.
-// The kernel reads the resource from the lower half of its register, so a mask takes the upper
-// away; and since a mask cannot be compared for "other than", every other resource is named.
+// A process may lower its limits, but for the one of core dumps: it stands at the value that keeps
+// the kernel from starting a helper (isolate/spec.cc), and 0 would let it. EINVAL, as where there
+// is no such limit: programs that mean well (gpg) go on without, and would end at EPERM. The kernel
+// reads the resource from the lower half of its register, so a mask takes the upper away; and since
+// a mask cannot be compared for "other than", every other resource is named.
 void keep_core_limit(Builder& builder) {
   constexpr std::uint64_t kLowerHalf = 0xffffffff;
   constexpr auto kRefuse = SCMP_ACT_ERRNO(EINVAL);

@@ -8,7 +8,7 @@ from runner.agent import slowness, soon
 
 def memory(arena, route, limit=1 << 30):
     """Memory by one route, in a function whose limit is small: how it ends, and who else suffers."""
-    arena.agent.deploy("taker", memory="48MiB", timeout="60s")
+    arena.agent.deploy("taker", memory="48MiB")
     try:
         answer = arena.agent.call("taker", {"probe": "resources.memory",
                                             "arguments": {"route": route, "limit": limit}})
@@ -34,7 +34,7 @@ def beside(arena, action, seconds):
     return results[0], "served" if asked and not wrong else f"wrong {wrong} of {asked} times"
 
 
-def bomb(arena, probe, arguments, timeout="2s"):
+def bomb(arena, probe, arguments, timeout=2):
     """Something that goes on until its deadline, with a neighbour that has to be served."""
     arena.agent.deploy("bomb", timeout=timeout, memory="64MiB")
     try:
@@ -107,7 +107,7 @@ def slow_reader(arena, readers):
 
 def hang_up(arena, clients):
     """Clients that hang up while their calls run: the calls are cancelled, and leave nothing."""
-    arena.agent.deploy("hang", timeout="60s")
+    arena.agent.deploy("hang")
     body = b'{"probe": "resources.hang", "arguments": {"how": "sleep"}}'
     head = (f"POST /functions/hang/invocations HTTP/1.1\r\nHost: b\r\n"
             f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n").encode()

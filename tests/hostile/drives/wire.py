@@ -2,7 +2,7 @@
 import time
 
 
-def games(arena, games, timeout="60s", rounds=1):
+def games(arena, games, timeout=60, rounds=1):
     """Each game in an instance that is kept; then a call that has to get its own answer."""
     outcomes = {}
     for number, game in enumerate(games * rounds):

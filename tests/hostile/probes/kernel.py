@@ -1,6 +1,5 @@
 """The kernel's surface: system calls, sockets, and raw entries by the program beside this."""
 import ctypes
-import fcntl
 import os
 import shutil
 import signal
@@ -76,11 +75,6 @@ def prctls(calls):
         padded = [ctypes.c_ulong(value) for value in (list(arguments) + [0] * 5)[:5]]
         return word_of(ctypes.get_errno()) if LIBC.prctl(*padded) == -1 else "ok"
     return {label: in_child(one, *arguments) for label, *arguments in calls}
-
-
-def ioctls(calls):
-    """ioctl on standard input, each [LABEL, REQUEST]."""
-    return {label: attempt(fcntl.ioctl, 0, request, b"\x03" * 64) for label, request in calls}
 
 
 def modify_ldt():

@@ -52,8 +52,9 @@ def package(source, program):
 class Agent:
     """`weakening` is an entry of weakened.toml, or None for the agent as it is shipped."""
 
-    # Enough for any probe; what a row wants otherwise it says in its settings.
-    SETTINGS = {"memory": "192MiB", "pids": 64, "reuse": False, "concurrency": 4, "timeout": "60s"}
+    # Enough for any probe; what a row wants otherwise it says in its settings. A timeout is in seconds
+    # of an ordinary host.
+    SETTINGS = {"memory": "192MiB", "pids": 64, "reuse": False, "concurrency": 4, "timeout": 60}
 
     def __init__(self, places, room, weakening=None):
         self.places = places
@@ -65,7 +66,7 @@ class Agent:
         self.state_dir = self.scratch + "/state"
         self.run_dir = self.scratch + "/run"
         self.log_path = self.scratch + "/log"
-        self.client = Client(self.socket, 60 * slowness())
+        self.client = Client(self.socket, 90 * slowness())
         self.process = None
         self.complaints = []
         self.command = self.make_command()
@@ -165,6 +166,7 @@ class Agent:
 
     def deploy(self, name, **settings):
         document = {**self.SETTINGS, "code": self.code, **settings}
+        document["timeout"] *= slowness()
         answer = self.client.ask("PUT", "/functions/" + name, json.dumps(document),
                                  {"Content-Type": "application/json"})
         if answer.status not in (200, 201):

@@ -61,22 +61,32 @@ def carry_out(row, agent, outside):
             agent.remove(function)
 
 
+def attack(row, agent, outside, complaints_of):
+    """The outcomes of a row's attack, and what is wrong with them. An attack that could not be made, for
+    whatever reason, is a wrong of its row and does not end the others."""
+    try:
+        outside.begin()
+        outcomes = carry_out(row, agent, outside)
+        return outcomes, complaints_of(outcomes)
+    except Trouble as trouble:
+        return {}, [str(trouble)]
+    except Exception as error:
+        return {}, [f"it was not carried out: {error!r}"]
+
+
 def run_row(row, agent, outside, report):
     if reason := lacking(row.needs, agent):
         report.add("row", row.id, row.of_class, "skipped", row.tries, [reason])
         return
-    outside.begin()
-    outcomes = {}
-    try:
-        outcomes = carry_out(row, agent, outside)
-        wrong = judge.complaints(outcomes, row.expect)
-    except (Trouble, OSError) as trouble:
-        wrong = [str(trouble)]
+    outcomes, wrong = attack(row, agent, outside, lambda seen: judge.complaints(seen, row.expect))
     try:
         wrong += outside.complaints(row.outside)
     except (OSError, ValueError, KeyError) as error:
         wrong.append(f"the agent cannot be looked at: {error!r}")
-    report.count_attempts(*judge.let_through(outcomes, row), row.explanation)
+    counted, through = judge.let_through(outcomes, row)
+    if through and not row.explanation:
+        wrong.append("it got through, and nothing explains why: " + ", ".join(through))
+    report.count_attempts(counted, through, row.explanation)
     report.add("row", row.id, row.of_class, "failed" if wrong else "passed", row.tries, wrong, outcomes)
     if wrong and agent.process.poll() is not None:
         raise Trouble("the agent has ended, so the rest of the rows cannot be tried:\n" + agent.log()[-3000:])
@@ -86,13 +96,8 @@ def run_control(row, control, agent, outside, report, says):
     if reason := lacking(row.needs + control.needs, agent):
         report.add("control", row.id, row.of_class, "skipped", says, [reason])
         return
-    outcomes = {}
-    try:
-        outside.begin()
-        outcomes = carry_out(row, agent, outside)
-        wrong = judge.control_complaints(outcomes, row, control)
-    except (Trouble, OSError) as trouble:
-        wrong = [str(trouble)]
+    outcomes, wrong = attack(row, agent, outside,
+                             lambda seen: judge.control_complaints(seen, row, control))
     report.add("control", row.id, row.of_class, "failed" if wrong else "passed", says, wrong, outcomes)
 
 

@@ -3,7 +3,7 @@ import hashlib
 import os
 import stat
 
-from .agent import soon
+from .agent import Trouble, soon
 
 # Settings of the host that an attack would like to have written.
 SETTINGS = ("kernel/core_pattern", "kernel/hostname", "kernel/domainname", "kernel/modprobe",
@@ -85,6 +85,8 @@ class Outside:
         self.zygote_pid = zygote["zygote_pid"]
         self.zygote_restarts = zygote["zygote_restarts"]
         self.secret = self.ask_neighbour()["secret"]
+        if self.secret.startswith("none"):
+            raise Trouble(f"the neighbour does not answer: {self.secret}\n{agent.log()[-3000:]}")
         self.settings = {name: first_line("/proc/sys/" + name) for name in SETTINGS}
         programs = (agent.command[0], agent.places.build + "/bin/brood-unpack",
                     os.path.realpath(agent.places.images + "/python3/rootfs/usr/bin/python3.11"))
@@ -189,7 +191,8 @@ class Outside:
 
     def ask_neighbour(self):
         self.number += 1
-        return self.agent.call("neighbour", {"number": self.number}).json()
+        answer = self.agent.call("neighbour", {"number": self.number})
+        return answer.json() if answer.ending == "ok" else {"secret": f"none: {answer.body!r}"}
 
     def strays(self):
         known = {self.agent.cgroup_of(sandbox) for sandbox in self.agent.sandboxes()}
