@@ -574,7 +574,8 @@ TEST_CASE("what the unpacker is while it reads: nobody, nowhere, with nothing") 
   }
   const std::string limits = base::read_file(proc + "limits").value();
   CHECK_THAT(limits, Catch::Matchers::Matches("[^]*Max processes +0 +0 [^]*"));
-  CHECK_THAT(limits, Catch::Matchers::Matches("[^]*Max core file size +0 +0 [^]*"));
+  // 1: no core file, and no core_pattern helper either, which 0 would let the kernel start.
+  CHECK_THAT(limits, Catch::Matchers::Matches("[^]*Max core file size +1 +1 [^]*"));
   CHECK_THAT(limits, Catch::Matchers::Matches("[^]*Max open files +16 +16 [^]*"));
 }
 
