@@ -36,7 +36,7 @@ def spin(until):
 
 def memory(until):
     """Most of what it may have, written again and again."""
-    pieces = [bytearray(PIECE) for _ in range(36)]
+    pieces = [bytearray(PIECE) for _ in range(24)]
     rounds = 0
     while time.monotonic() < until:
         for piece in pieces:
