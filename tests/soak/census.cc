@@ -126,7 +126,8 @@ Counts count(const Subject& subject) {
   const std::string slab = read("/proc/slabinfo");
   Counts counts{};
   counts[rss] = number_of(status, "VmRSS:");
-  counts[pss] = number_of(read(agent + "/smaps_rollup"), "Pss:");
+  // Not of files: what the agent's share of a library is depends on who else has it mapped.
+  counts[pss] = number_of(read(agent + "/smaps_rollup"), "Pss_Anon:");
   counts[descriptors] = entries_of(agent + "/fd");
   counts[threads] = number_of(status, "Threads:");
   counts[mounts] = lines_of(read(agent + "/mountinfo"));

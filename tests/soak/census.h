@@ -32,7 +32,7 @@ inline constexpr const char* kHost = "all programs of the host share it";
 constexpr std::size_t kFigures = 16;
 inline constexpr std::array<Figure, kFigures> kCounted{{
     {"agent RSS (KiB)", {5, 2048}, kHeap},
-    {"agent PSS (KiB)", {5, 2048}, kHeap},
+    {"agent PSS, anon (KiB)", {5, 2048}, kHeap},
     {"agent descriptors", {0, 0}, kOne},
     {"agent threads", {0, 0}, kOne},
     {"agent mounts", {0, 0}, kOne},
