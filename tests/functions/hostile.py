@@ -74,7 +74,12 @@ def create(path):
 
 
 def read(path):
-    return attempt(lambda: open(path, "rb").read(16))
+    """ENODATA where there is nothing to read, as behind a mask."""
+    def action():
+        with open(path, "rb") as file:
+            if not file.read(16):
+                raise OSError(errno.ENODATA, path)
+    return attempt(action)
 
 
 def new_socket(family, kind, protocol=0):
