@@ -1,6 +1,5 @@
 #include "agent/config.h"
 
-#include <toml++/toml.h>
 #include <algorithm>
 #include <array>
 #include <charconv>
@@ -8,6 +7,7 @@
 
 #include "agent/types.h"
 #include "base/file.h"
+#include "base/toml.h"
 #include "base/units.h"
 
 namespace agent {
@@ -289,7 +289,7 @@ Status take_setting(std::string_view key, const toml::node& node, AgentConfig& c
 Status take_file(std::string_view text, const std::string& file, AgentConfig& config) {
   toml::table document;
   try {
-    document = toml::parse(text, file);
+    document = base::parse_toml(text, file);
   } catch (const toml::parse_error& error) {
     return base::fail_because(place_of(file, error.source()) + ": " +
                               std::string(error.description()));

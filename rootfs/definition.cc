@@ -1,8 +1,9 @@
 #include "rootfs/definition.h"
 
-#include <toml++/toml.h>
 #include <algorithm>
 #include <cctype>
+
+#include "base/toml.h"
 
 namespace rootfs {
 namespace {
@@ -96,7 +97,7 @@ Status read_key(const std::string& key, const toml::node& node, Definition& into
 
 Result<toml::table> parse_toml(const std::string& doing, std::string_view text) {
   try {
-    return toml::parse(text);
+    return base::parse_toml(text);
   } catch (const toml::parse_error& error) {
     return fail_because(doing + ": line " + std::to_string(error.source().begin.line) + ": " +
                         std::string(error.description()));

@@ -1,8 +1,9 @@
 #include "cmd/cli/manifest.h"
 
-#include <toml++/toml.h>
 #include <algorithm>
 #include <nlohmann/json.hpp>
+
+#include "base/toml.h"
 
 namespace cli {
 namespace {
@@ -66,7 +67,7 @@ Outcome<bool> take(std::string_view key, const toml::node& node, const std::stri
 Outcome<Manifest> parse_manifest(std::string_view text, const std::string& file_name) {
   toml::table document;
   try {
-    document = toml::parse(text, file_name);
+    document = base::parse_toml(text, file_name);
   } catch (const toml::parse_error& error) {
     return refuse(file_name, error.source(), std::string(error.description()));
   }

@@ -1,0 +1,28 @@
+// TOML as all of brood reads it. Who includes this links tomlplusplus::tomlplusplus.
+#pragma once
+
+#include <toml++/toml.h>
+
+#include <memory>
+#include <string>
+#include <string_view>
+
+#include "base/toml_text.h"
+
+namespace base {
+
+// Parses `text`; throws toml::parse_error, whose source names the line and `file`. A letter that is
+// not ASCII outside of quotes and comments is refused before toml++ sees it: version 3.3 takes some
+// of them (U+00A1 to U+0499) to a __builtin_unreachable.
+inline toml::table parse_toml(std::string_view text, const std::string& file = {}) {
+  if (const auto stray = first_stray_letter(text)) {
+    throw toml::parse_error(
+        "a letter that is not ASCII outside of quotes (a key that has one is "
+        "written in quotes)",
+        toml::source_position{stray->line, stray->column},
+        std::make_shared<const std::string>(file));
+  }
+  return toml::parse(text, file);
+}
+
+}  // namespace base
