@@ -35,7 +35,7 @@ Failure internal(const base::Error& error) {
 std::string environment_block(const FunctionSettings& settings) {
   std::string block;
   for (const auto& [key, value] : settings.environment) {
-    block += key + "=" + value + '\0';
+    block.append(key).append("=").append(value).push_back('\0');
   }
   return block;
 }
@@ -344,11 +344,11 @@ void Agent::deploy(DeployRequest request, Completion<Deployed> done) {
             if (!problem.empty()) {
               warnings.push_back(std::move(problem));
             }
-            store(std::move(deployment), std::move(warnings), std::move(done));
+            store(deployment, std::move(warnings), std::move(done));
           });
 }
 
-void Agent::compile(std::shared_ptr<Deployment> deployment,
+void Agent::compile(const std::shared_ptr<Deployment>& deployment,
                     std::function<void(std::string problem)> done) {
   const Function& function = deployment->function;
   const auto file = code_->module_file(function.code_digest, function.settings.handler);
@@ -387,7 +387,7 @@ void Agent::compile(std::shared_ptr<Deployment> deployment,
   job->start();
 }
 
-void Agent::store(std::shared_ptr<Deployment> deployment, std::vector<std::string> warnings,
+void Agent::store(const std::shared_ptr<Deployment>& deployment, std::vector<std::string> warnings,
                   Completion<Deployed> done) {
   disk_->run([this, function = deployment->function] { return registry_->put(function); },
              [this, deployment, warnings = std::move(warnings),

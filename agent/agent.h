@@ -75,9 +75,9 @@ class Agent : public Service {
   void count_sandbox(int change);
 
   base::Result<std::shared_ptr<Deployment>> make_deployment(const Function& function);
-  void compile(std::shared_ptr<Deployment> deployment,
+  void compile(const std::shared_ptr<Deployment>& deployment,
                std::function<void(std::string problem)> done);
-  void store(std::shared_ptr<Deployment> deployment, std::vector<std::string> warnings,
+  void store(const std::shared_ptr<Deployment>& deployment, std::vector<std::string> warnings,
              Completion<Deployed> done);
   base::Result<std::shared_ptr<FunctionRunner>> runner_for(const std::string& name);
   FunctionStatus with_limits(FunctionStatus status) const;

@@ -13,7 +13,6 @@
 namespace agent {
 namespace {
 
-using base::fail;
 using base::fail_because;
 using base::Result;
 using base::Status;

@@ -141,7 +141,7 @@ base::Result<std::unique_ptr<Zygote>> RuntimePool::spawn_zygote() {
                           .zygote_plan = &zygote_plan_,
                           .sandbox_plan = &sandbox_plan_};
   ZygoteEvents events{
-      .booted = [this](std::string version) { zygote_booted(version); },
+      .booted = [this](const std::string& version) { zygote_booted(version); },
       .spawned =
           [this](std::uint64_t number, base::UniqueFd pidfd) {
             ordered_.erase(number);
@@ -167,10 +167,7 @@ base::Result<std::unique_ptr<Zygote>> RuntimePool::spawn_zygote() {
 
 base::Status RuntimePool::start_zygote() {
   phase_ = Phase::starting;
-  const auto ready = claim_resources();
-  if (!ready) {
-    return ready;
-  }
+  BROOD_CHECK(claim_resources());
   auto zygote = spawn_zygote();
   if (!zygote) {
     if (zygote_cgroup_) {

@@ -77,6 +77,7 @@ class SpawnSetup {
   Result<base::OwnedPid> spawn(std::vector<std::string> arguments) {
     ::posix_spawn_file_actions_addclosefrom_np(&actions_, kChildFds);
     std::vector<char*> argv;
+    argv.reserve(arguments.size() + 1);
     for (std::string& argument : arguments) {
       argv.push_back(argument.data());
     }

@@ -54,7 +54,8 @@ PyObject* brood_py_put_environment(PyObject* module, PyObject* block) {
     return NULL;
   }
   /* The environment's own from here on: what is in it is never given back. */
-  char* kept = malloc((size_t)size + 1);
+  static char* kept;
+  kept = malloc((size_t)size + 1);
   if (kept == NULL) {
     return PyErr_SetFromErrno(PyExc_OSError);
   }
@@ -65,6 +66,7 @@ PyObject* brood_py_put_environment(PyObject* module, PyObject* block) {
       PyErr_SetString(PyExc_ValueError, "an entry of the environment is not KEY=VALUE");
       return NULL;
     }
+    /* One thread, still. NOLINTNEXTLINE(concurrency-mt-unsafe) */
     if (putenv(entry) != 0) {
       return PyErr_SetFromErrno(PyExc_OSError);
     }

@@ -81,7 +81,7 @@ PyObject* brood_py_child_events(PyObject* module, PyObject* unused) {
   sigemptyset(&set);
   sigaddset(&set, SIGCHLD);
   int fd = -1;
-  if (sigprocmask(SIG_BLOCK, &set, NULL) == 0) {
+  if (pthread_sigmask(SIG_BLOCK, &set, NULL) == 0) {
     fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
   }
   return fd < 0 ? PyErr_SetFromErrno(PyExc_OSError) : PyLong_FromLong(fd);
@@ -208,7 +208,7 @@ static void become_sandbox(struct launch* launch) {
   gather_descriptors(launch);
   sigset_t none;
   sigemptyset(&none);
-  (void)sigprocmask(SIG_SETMASK, &none, NULL);
+  (void)pthread_sigmask(SIG_SETMASK, &none, NULL);
 
   struct brood_child_values values = {.root_fd = -1,
                                       .lower_fd = -1,
