@@ -46,15 +46,15 @@ using Directory = std::unique_ptr<DIR, decltype([](DIR* dir) { ::closedir(dir); 
 }  // namespace
 
 Result<Image> open_image(const std::string& images_dir, const std::string& name) {
-  BROOD_TRY(const UniqueFd directory, open_image_directory(images_dir, name));
   Image image;
-  auto manifest = read_manifest(directory.get(), name);
+  BROOD_TRY(image.directory, open_image_directory(images_dir, name));
+  auto manifest = read_manifest(image.directory.get(), name);
   if (!manifest) {
     return fail(std::move(manifest.error()).within("image '" + name + "'"));
   }
   image.manifest = std::move(*manifest);
-  BROOD_TRY(image.root,
-            base::open_at(directory.get(), kTreeDirectory, O_RDONLY | O_DIRECTORY | O_NOFOLLOW));
+  BROOD_TRY(image.root, base::open_at(image.directory.get(), kTreeDirectory,
+                                      O_RDONLY | O_DIRECTORY | O_NOFOLLOW));
   return image;
 }
 

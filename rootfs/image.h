@@ -2,6 +2,7 @@
 //
 //   IMAGES/NAME/rootfs/      the tree, owned by root
 //   IMAGES/NAME/image.json   the manifest
+//   IMAGES/NAME/verified     what `verify_once` has noted
 //
 // What a tree must be, so that a sandbox's root can be an overlay on it:
 //   - /proc /dev /sys /run are empty directories, /tmp an empty one of mode 1777;
@@ -80,7 +81,8 @@ base::Status check_contract(int dir_fd);
 // An image in use: the tree stays the same one when IMAGES/NAME is replaced by a newer build.
 struct Image {
   Manifest manifest;
-  base::UniqueFd root;  // O_RDONLY | O_DIRECTORY
+  base::UniqueFd directory;  // IMAGES/NAME
+  base::UniqueFd root;       // O_RDONLY | O_DIRECTORY
 };
 
 // ENOENT is worded into how to build the image.
@@ -88,6 +90,14 @@ base::Result<Image> open_image(const std::string& images_dir, const std::string&
 
 // Reads the whole tree and compares. The error says that the image is not what was built.
 base::Status verify(const Image& image);
+
+// The same, but a tree that was read once since the machine was booted is not read again while no
+// entry of it has changed: its inode, type, owner, mode, size, time of writing and time of change,
+// to the nanosecond, of which the kernel lets nobody set the last. What was read is noted in
+// IMAGES/NAME/verified, to be trusted as the manifest beside it is; where it cannot be written, or
+// the newest change is not 3 seconds older than `now` (seconds since 1970), the tree is read the
+// next time as well. What is not seen: a disk that answers differently than it did before.
+base::Status verify_once(const Image& image, std::int64_t now);
 
 // Every image in a directory by name, sorted; where the manifest cannot be used, why. A directory
 // that is not there has no images.

@@ -1,25 +1,19 @@
-#include <dirent.h>
 #include <fcntl.h>
-#include <linux/openat2.h>
 #include <sys/stat.h>
-#include <sys/syscall.h>
 #include <sys/xattr.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <atomic>
 #include <cerrno>
-#include <climits>
 #include <cstdio>
-#include <functional>
-#include <memory>
 #include <mutex>
 #include <optional>
 #include <thread>
 
 #include "base/digest.h"
-#include "base/file.h"
 #include "rootfs/image.h"
+#include "rootfs/walk.h"
 
 namespace rootfs {
 namespace {
@@ -32,21 +26,9 @@ using base::Result;
 using base::Status;
 using base::UniqueFd;
 
-constexpr std::size_t kMaxEntries = 2'000'000;
-constexpr int kMaxDepth = 256;
 constexpr unsigned kMaxThreads = 4;
 constexpr std::size_t kReadBytes = 256 << 10;
 constexpr char kCapability[] = "security.capability";
-
-struct Entry {
-  std::string path;
-  char type = 0;
-  struct stat status {};
-  std::string content;     // f: SHA-256; l: target
-  std::string capability;  // hexadecimal
-};
-
-using Directory = std::unique_ptr<DIR, decltype([](DIR* dir) { ::closedir(dir); })>;
 
 std::string to_hex(std::string_view bytes) {
   constexpr char kHex[] = "0123456789abcdef";
@@ -56,114 +38,6 @@ std::string to_hex(std::string_view bytes) {
     text += kHex[byte & 15];
   }
   return text;
-}
-
-// Lists a tree. Directories are entered by name under their parent's descriptor without following
-// links, so nothing outside can be reached however the tree changes meanwhile.
-class Walk {
- public:
-  Result<std::vector<Entry>> run(int root_fd) {
-    BROOD_TRY(UniqueFd root, base::open_at(root_fd, ".", O_RDONLY | O_DIRECTORY));
-    Entry top;
-    top.type = 'd';
-    if (::fstat(root.get(), &top.status) != 0) {
-      return fail_errno("fstat", "/");
-    }
-    device_ = top.status.st_dev;
-    entries_.push_back(std::move(top));
-    BROOD_CHECK(directory(std::move(root), "", 0));
-    return std::move(entries_);
-  }
-
- private:
-  Status directory(UniqueFd fd, const std::string& prefix, int depth) {
-    if (depth > kMaxDepth) {
-      return fail(Error("walk", ELOOP, prefix, "directories are nested over 256 deep"));
-    }
-    const int number = fd.get();
-    Directory stream(::fdopendir(fd.get()));
-    if (!stream) {
-      return fail_errno("fdopendir", prefix);
-    }
-    (void)fd.release();
-    for (;;) {
-      errno = 0;
-      const dirent* entry = ::readdir(stream.get());  // NOLINT(concurrency-mt-unsafe)
-      if (entry == nullptr) {
-        return errno == 0 ? Status{} : Status(fail_errno("readdir", prefix));
-      }
-      const std::string name = entry->d_name;
-      if (name != "." && name != "..") {
-        BROOD_CHECK(add(number, name, prefix, depth));
-      }
-    }
-  }
-
-  Status add(int parent, const std::string& name, const std::string& prefix, int depth) {
-    Entry entry;
-    entry.path = prefix + name;
-    if (entries_.size() >= kMaxEntries || entry.path.size() >= PATH_MAX) {
-      return fail(
-          Error("walk", E2BIG, entry.path, "the tree has too many entries or too long paths"));
-    }
-    if (::fstatat(parent, name.c_str(), &entry.status, AT_SYMLINK_NOFOLLOW) != 0) {
-      return fail_errno("fstatat", entry.path);
-    }
-    if (S_ISREG(entry.status.st_mode)) {
-      entry.type = 'f';
-    } else if (S_ISLNK(entry.status.st_mode)) {
-      entry.type = 'l';
-      BROOD_TRY(entry.content, link_target(parent, name));
-    } else if (S_ISDIR(entry.status.st_mode)) {
-      entry.type = 'd';
-      BROOD_TRY(UniqueFd child, enter(parent, name, entry));
-      const std::string below = entry.path + "/";
-      entries_.push_back(std::move(entry));
-      return directory(std::move(child), below, depth + 1);
-    } else {
-      return fail_because("'" + entry.path + "' is neither a file, a directory nor a link",
-                          "an image holds no devices, fifos or sockets");
-    }
-    entries_.push_back(std::move(entry));
-    return {};
-  }
-
-  Result<UniqueFd> enter(int parent, const std::string& name, Entry& entry) const {
-    BROOD_TRY(UniqueFd child, base::open_at(parent, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW));
-    if (::fstat(child.get(), &entry.status) != 0) {
-      return fail_errno("fstat", entry.path);
-    }
-    if (entry.status.st_dev != device_) {
-      return fail(Error("walk", EXDEV, entry.path, "another file system is mounted in the tree"));
-    }
-    return child;
-  }
-
-  static Result<std::string> link_target(int parent, const std::string& name) {
-    std::string target(PATH_MAX, '\0');
-    const ssize_t size = ::readlinkat(parent, name.c_str(), target.data(), target.size());
-    if (size < 0) {
-      return fail_errno("readlinkat", name);
-    }
-    target.resize(static_cast<std::size_t>(size));
-    return target;
-  }
-
-  dev_t device_ = 0;
-  std::vector<Entry> entries_;
-};
-
-// Beneath the root, through no link and into no other file system, whatever `path` became since it
-// was listed.
-Result<UniqueFd> open_beneath(int root_fd, const std::string& path, int flags) {
-  open_how how{};
-  how.flags = static_cast<unsigned>(flags) | O_CLOEXEC;
-  how.resolve = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_XDEV;
-  const long fd = ::syscall(SYS_openat2, root_fd, path.c_str(), &how, sizeof how);
-  if (fd < 0) {
-    return fail_errno("openat2", path);
-  }
-  return UniqueFd(static_cast<int>(fd));
 }
 
 Result<std::string> capability_of(int fd, const std::string& path) {
@@ -278,8 +152,7 @@ Status check_empty_directory(int dir_fd, const std::string& path, mode_t mode) {
   if ((status.st_mode & 07777) != mode) {
     return fail_because("image: /" + path + " has the wrong mode");
   }
-  Walk walk;
-  BROOD_TRY(const std::vector<Entry> entries, walk.run(opened->get()));
+  BROOD_TRY(const std::vector<Entry> entries, walk(opened->get()));
   if (entries.size() > 1) {
     return fail_because("image: /" + path + " is not empty: " + entries[1].path);
   }
@@ -289,8 +162,7 @@ Status check_empty_directory(int dir_fd, const std::string& path, mode_t mode) {
 }  // namespace
 
 Result<TreeDigest> tree_digest(int dir_fd) {
-  Walk walk;
-  BROOD_TRY(std::vector<Entry> entries, walk.run(dir_fd));
+  BROOD_TRY(std::vector<Entry> entries, walk(dir_fd));
   BROOD_CHECK(hash_files(dir_fd, entries));
   std::sort(entries.begin(), entries.end(),
             [](const Entry& a, const Entry& b) { return a.path < b.path; });
@@ -309,8 +181,7 @@ Result<TreeDigest> tree_digest(int dir_fd) {
 }
 
 Status strip_privileges(int dir_fd) {
-  Walk walk;
-  BROOD_TRY(const std::vector<Entry> entries, walk.run(dir_fd));
+  BROOD_TRY(const std::vector<Entry> entries, walk(dir_fd));
   for (const Entry& entry : entries) {
     if (entry.type != 'f') {
       continue;
@@ -333,8 +204,7 @@ Status check_contract(int dir_fd) {
     BROOD_CHECK(check_empty_directory(dir_fd, path, 0755));
   }
   BROOD_CHECK(check_empty_directory(dir_fd, "tmp", 01777));
-  Walk walk;
-  BROOD_TRY(const std::vector<Entry> entries, walk.run(dir_fd));
+  BROOD_TRY(const std::vector<Entry> entries, walk(dir_fd));
   for (const Entry& entry : entries) {
     if (entry.type != 'f') {
       continue;

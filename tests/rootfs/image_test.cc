@@ -1,12 +1,14 @@
 #include "rootfs/image.h"
 
 #include <fcntl.h>
+#include <sys/inotify.h>
 #include <sys/stat.h>
 #include <sys/xattr.h>
 #include <unistd.h>
 
 #include <catch2/catch.hpp>
 #include <cerrno>
+#include <ctime>
 #include <nlohmann/json.hpp>
 
 #include "base/digest.h"
@@ -69,6 +71,26 @@ void make_image(const tests::ScratchDirectory& images) {
   manifest.digest = digest_of(tree.get());
   REQUIRE(base::replace_file_at(images.fd(), "small/image.json", rootfs::format_manifest(manifest),
                                 0644));
+}
+
+// Whether a file was opened since the last time that this was asked.
+class Opened {
+ public:
+  explicit Opened(const std::string& path) : events_(::inotify_init1(IN_NONBLOCK | IN_CLOEXEC)) {
+    REQUIRE(::inotify_add_watch(events_.get(), path.c_str(), IN_OPEN) >= 0);
+  }
+  bool operator()() const {
+    char events[4096];
+    return ::read(events_.get(), events, sizeof events) > 0;
+  }
+
+ private:
+  UniqueFd events_;
+};
+
+// Well after whatever has been done to a tree.
+std::int64_t later() {
+  return std::time(nullptr) + 60;
 }
 
 }  // namespace
@@ -283,6 +305,74 @@ TEST_CASE("an image is opened and verified, and one that was touched is not") {
   const auto verified = rootfs::verify(*image);
   REQUIRE_FALSE(verified);
   CHECK(verified.error().message().find("small") != std::string::npos);
+}
+
+TEST_CASE("an image that was verified is not read again while nothing of it has changed") {
+  const tests::ScratchDirectory images;
+  make_image(images);
+  const auto image = rootfs::open_image(images.path(), "small").value();
+  const Opened opened(images.path() + "/small/rootfs/usr/a");
+  CHECK(rootfs::verify_once(image, later()));
+  CHECK(opened());
+  CHECK(rootfs::verify_once(image, later()));
+  CHECK_FALSE(opened());
+  CHECK(rootfs::verify(image));
+  CHECK(opened());
+  REQUIRE(::utimensat(images.fd(), "small/rootfs/usr/a", nullptr, 0) == 0);
+  CHECK(rootfs::verify_once(image, later()));
+  CHECK(opened());
+}
+
+TEST_CASE("a change within the file system's grain of another is not taken for none") {
+  const tests::ScratchDirectory images;
+  make_image(images);
+  const auto image = rootfs::open_image(images.path(), "small").value();
+  const Opened opened(images.path() + "/small/rootfs/usr/a");
+  for (int round = 0; round < 2; ++round) {
+    CHECK(rootfs::verify_once(image, std::time(nullptr)));
+    CHECK(opened());
+  }
+}
+
+TEST_CASE("whatever changes in an image that was verified, it is read again and refused") {
+  const tests::ScratchDirectory images;
+  make_image(images);
+  const auto image = rootfs::open_image(images.path(), "small").value();
+  CHECK(rootfs::verify_once(image, later()));
+  const std::string tree = images.path() + "/small/rootfs";
+  SECTION("bytes, with the time of writing set back") {
+    struct stat before {};
+    REQUIRE(::stat((tree + "/usr/a").c_str(), &before) == 0);
+    const UniqueFd file = base::open_at(images.fd(), "small/rootfs/usr/a", O_WRONLY).value();
+    REQUIRE(::pwrite(file.get(), "A", 1, 0) == 1);
+    const timespec times[] = {before.st_atim, before.st_mtim};
+    REQUIRE(::futimens(file.get(), times) == 0);
+  }
+  SECTION("the mode") {
+    REQUIRE(::chmod((tree + "/usr/a").c_str(), 0755) == 0);
+  }
+  SECTION("a file more") {
+    REQUIRE(base::replace_file_at(images.fd(), "small/rootfs/usr/b", "", 0644));
+  }
+  SECTION("a file less") {
+    REQUIRE(::unlink((tree + "/usr/a").c_str()) == 0);
+  }
+  SECTION("a link's target") {
+    REQUIRE(::unlink((tree + "/link").c_str()) == 0);
+    REQUIRE(::symlink("/etc", (tree + "/link").c_str()) == 0);
+  }
+  SECTION("the manifest") {
+    rootfs::Manifest manifest = image.manifest;
+    manifest.digest.back() = manifest.digest.back() == '0' ? '1' : '0';
+    REQUIRE(base::replace_file_at(images.fd(), "small/image.json",
+                                  rootfs::format_manifest(manifest), 0644));
+  }
+  const auto again = rootfs::open_image(images.path(), "small").value();
+  for (int round = 0; round < 2; ++round) {
+    const auto verified = rootfs::verify_once(again, later());
+    REQUIRE_FALSE(verified);
+    CHECK(verified.error().message().find("not what was built") != std::string::npos);
+  }
 }
 
 TEST_CASE("an image that is not built says how to build it") {
