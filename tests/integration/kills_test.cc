@@ -316,6 +316,7 @@ TEST_CASE("a killed agent takes every process along, and the next one clears the
   // What a killed agent cannot clear away is seen, so that this test shows what the next start
   // does.
   const Leftovers before = leftovers_of(agent);
+  INFO(before.text);
   CHECK(before.status == 1);
   CHECK(before.text.find("cgroup ") != std::string::npos);
   CHECK(before.text.find("socket ") != std::string::npos);
