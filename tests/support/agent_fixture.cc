@@ -41,8 +41,10 @@ void must(const base::Status& status) {
 std::string images_dir() {
   return from_environment("BROOD_IMAGES", "/var/lib/brood/images");
 }
-std::string support_dir() {
-  return from_environment("BROOD_SUPPORT_DIR", BROOD_BUILT_SUPPORT_DIR);
+std::string support_dir(Program program) {
+  return program == Program::seam
+             ? from_environment("BROOD_SEAM_SUPPORT_DIR", BROOD_BUILT_SEAM_SUPPORT_DIR)
+             : from_environment("BROOD_SUPPORT_DIR", BROOD_BUILT_SUPPORT_DIR);
 }
 std::string source_dir() {
   return from_environment("BROOD_SOURCE_DIR", BROOD_BUILT_SOURCE_DIR);
@@ -253,13 +255,14 @@ void AgentFixture::write_config() const {
 }
 
 std::vector<std::string> AgentFixture::command() const {
-  std::vector<std::string> command{bin_dir() + "/broodd",
+  const bool seam = options_.program == Program::seam;
+  std::vector<std::string> command{bin_dir() + (seam ? "/broodd-seam" : "/broodd"),
                                    "--config=" + scratch_.path() + "/broodd.toml",
                                    "--socket=" + socket_,
                                    "--state-dir=" + state_dir(),
                                    "--run-dir=" + run_dir(),
                                    "--images-dir=" + images_dir(),
-                                   "--support-dir=" + support_dir(),
+                                   "--support-dir=" + support_dir(options_.program),
                                    "--unpack-program=" + bin_dir() + "/brood-unpack",
                                    "--cgroup-parent=" + cgroup_.path(),
                                    "--limits=" + (!options_.limits.empty() ? options_.limits
@@ -270,6 +273,24 @@ std::vector<std::string> AgentFixture::command() const {
 }
 
 void AgentFixture::start() {
+  launch();
+  wait_until_it_serves();
+}
+
+void AgentFixture::start(Program program, std::map<std::string, std::string> environment) {
+  options_.program = program;
+  options_.environment = std::move(environment);
+  start();
+}
+
+std::pair<int, std::string> AgentFixture::start_in_vain() {
+  const std::size_t before = log().size();
+  launch();
+  const int status = wait_for_its_end();
+  return {WIFEXITED(status) ? WEXITSTATUS(status) : -1, log().substr(before)};
+}
+
+void AgentFixture::launch() {
   const std::vector<std::string> words = command();
   std::vector<char*> argv;
   for (const std::string& word : words) {
@@ -283,10 +304,15 @@ void AgentFixture::start() {
     ::dup2(::open("/dev/null", O_RDONLY), 0);
     ::dup2(::open(log.c_str(), O_WRONLY | O_CREAT | O_APPEND, 0600), 1);
     ::dup2(1, 2);
+    for (const auto& [name, value] : options_.environment) {
+      ::setenv(name.c_str(), value.c_str(), 1);
+    }
+    if (options_.in_child) {
+      options_.in_child();
+    }
     ::execv(argv[0], argv.data());
     ::_exit(127);
   }
-  wait_until_it_serves();
 }
 
 void AgentFixture::wait_until_it_serves() {

@@ -29,6 +29,9 @@ namespace tests {
 using Json = nlohmann::json;
 using namespace std::chrono_literals;
 
+// broodd, or broodd-seam with the runtimes that belong to it: tests/seam/README.md.
+enum class Program { product, seam };
+
 struct AgentOptions {
   std::vector<std::string> flags = {};  // beside those for its places, e.g. "--payload-limit=1MiB"
   std::uint32_t pool_min = 2;
@@ -36,6 +39,11 @@ struct AgentOptions {
   std::vector<std::string> runtimes = {"python3"};  // each needs its image
   std::string run_dir = {};  // another agent's, to live beside it; empty: one of its own
   std::string limits = {};   // --limits; empty: enforce where the host can, else best-effort
+  Program program = Program::product;
+  std::map<std::string, std::string> environment = {};  // beside the test's own
+  // Run in the agent's process before its program is: limits, namespaces. May only make system
+  // calls.
+  std::function<void()> in_child = {};
 };
 
 // What an invocation was answered with.
@@ -70,6 +78,11 @@ class AgentFixture {
   void kill();
   // After `stop` or `kill`, on the same state directory.
   void start();
+  // The same, and the program or the environment may be another's from now on.
+  void start(Program program, std::map<std::string, std::string> environment = {});
+  // After `stop` or `kill`: runs the agent where it is expected to end by itself, without serving.
+  // Its exit status, and what it printed.
+  std::pair<int, std::string> start_in_vain();
 
   pid_t pid() const { return pid_; }
   const std::string& socket() const { return socket_; }
@@ -125,6 +138,7 @@ class AgentFixture {
  private:
   void write_config() const;
   std::vector<std::string> command() const;
+  void launch();
   void wait_until_it_serves();
   int wait_for_its_end();
   void note_descendants();
