@@ -92,7 +92,11 @@ Result<Cgroup> Cgroup::create(const std::string& name) const {
   if (::mkdirat(fd(), name.c_str(), 0755) != 0) {
     return base::fail_errno("mkdir", path_ + "/" + name);
   }
-  return open_any_child(name);
+  auto made = open_any_child(name);
+  if (!made) {
+    (void)::unlinkat(fd(), name.c_str(), AT_REMOVEDIR);  // nobody could remove it later
+  }
+  return made;
 }
 
 Result<Cgroup> Cgroup::open_child(const std::string& name) const {
