@@ -265,14 +265,17 @@ base::Status Agent::load_functions() {
 
 // --- functions -----------------------------------------------------------------------------------
 
+base::Error Agent::no_runtime(const std::string& name) const {
+  return base::Error::because("there is no runtime '" + name + "' in " + config_.images_dir,
+                              "build its image: make -f Makefile.rootfs " + name);
+}
+
 base::Result<std::shared_ptr<Deployment>> Agent::make_deployment(const Function& function) {
   auto deployment = std::make_shared<Deployment>();
   deployment->function = function;
   deployment->pool = pool_of(function.settings.runtime);
   if (deployment->pool == nullptr) {
-    return base::fail_because(
-        "there is no runtime '" + function.settings.runtime + "' in " + config_.images_dir,
-        "build its image: make -f Makefile.rootfs " + function.settings.runtime);
+    return base::fail(no_runtime(function.settings.runtime));
   }
   BROOD_TRY(const base::UniqueFd tree, code_->open_tree(function.code_digest));
   BROOD_TRY(deployment->code, slots_->code(tree.get()));
@@ -330,9 +333,12 @@ void Agent::deploy(DeployRequest request, Completion<Deployed> done) {
   function.code_digest = request.code_digest;
   function.settings = std::move(request.settings);
   function.deployed_at_ms = unix_ms();
+  if (pool_of(function.settings.runtime) == nullptr) {
+    return refuse(invalid(no_runtime(function.settings.runtime).message()));
+  }
   auto deployment = make_deployment(function);
   if (!deployment) {
-    return refuse(invalid(deployment.error().message()));
+    return refuse(internal(deployment.error()));
   }
   if (!changing_.insert(function.name).second) {
     return refuse(conflict("another change of function '" + function.name + "' is under way"));

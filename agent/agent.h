@@ -74,6 +74,7 @@ class Agent : public Service {
   bool end_longest_idle();
   void count_sandbox(int change);
 
+  base::Error no_runtime(const std::string& name) const;
   base::Result<std::shared_ptr<Deployment>> make_deployment(const Function& function);
   void compile(const std::shared_ptr<Deployment>& deployment,
                std::function<void(std::string problem)> done);

@@ -32,6 +32,7 @@ constexpr std::size_t kStartingAtOnce = 2;
 constexpr std::int64_t kBootLimit = 20 * kSecond;
 constexpr std::int64_t kSetupLimit = 10 * kSecond;
 constexpr milliseconds kWatchPeriod{500};
+constexpr milliseconds kLingering{1000};             // between two attempts to remove a busy cgroup
 constexpr std::uint64_t kPoolMemory = 128ULL << 20;  // until a function's own limit is written
 constexpr std::uint32_t kPoolPids = 64;
 // Of the zygote's cgroup and of each sandbox's until it is bound: where processors are short, what
@@ -51,6 +52,7 @@ RuntimePool::RuntimePool(PoolContext context, RuntimeConfig config)
       retry_(context_.loop),
       refill_timer_(context_.loop),
       watch_timer_(context_.loop),
+      lingering_timer_(context_.loop),
       target_(config_.pool_min) {
   // Known before the first start, because what was compiled for a function is kept under it.
   if (const auto image = rootfs::open_image(context_.config.images_dir, config_.image)) {
@@ -537,18 +539,52 @@ void RuntimePool::retire(Sandbox& sandbox) {
   }
   ++unmaking_;
   const std::uint32_t slot = sandbox.slot();
-  context_.maker.run(
-      [parts = std::make_shared<SandboxParts>(sandbox.release_parts())] {
-        unmake_parts(std::move(*parts));
-        return true;
-      },
-      [this, slot](bool) {
-        --unmaking_;
-        area_->give_back(slot);
-        context_.count(-1);
-        reap_former();
-        phase_ == Phase::stopping ? stop_if_empty() : refill_soon();
-      });
+  context_.maker.run([parts = std::make_shared<SandboxParts>(
+                          sandbox.release_parts())] { return unmake_parts(std::move(*parts)); },
+                     [this, slot](std::optional<cgroups::Cgroup> busy) {
+                       --unmaking_;
+                       if (busy) {
+                         lingering_.push_back(std::move(*busy));
+                         remove_lingering_soon();
+                       }
+                       area_->give_back(slot);
+                       context_.count(-1);
+                       reap_former();
+                       phase_ == Phase::stopping ? stop_if_empty() : refill_soon();
+                     });
+}
+
+// Cgroups that were still busy: something in them does not end, or somebody has put something
+// there.
+void RuntimePool::remove_lingering_soon() {
+  if (std::exchange(removal_planned_, true)) {
+    return;
+  }
+  lingering_timer_.expires_after(kLingering);
+  lingering_timer_.async_wait([this](const boost::system::error_code& error) {
+    if (error || phase_ == Phase::stopping) {
+      return;
+    }
+    context_.maker.run(
+        [all = std::make_shared<std::vector<cgroups::Cgroup>>(std::move(lingering_))] {
+          std::erase_if(*all, [](const cgroups::Cgroup& one) {
+            (void)one.kill();
+            const auto removed = one.remove();
+            return !removed || *removed == cgroups::Removed::yes;
+          });
+          return std::move(*all);
+        },
+        [this](std::vector<cgroups::Cgroup> busy) {
+          removal_planned_ = false;
+          for (cgroups::Cgroup& one : busy) {
+            lingering_.push_back(std::move(one));
+          }
+          if (!lingering_.empty()) {
+            remove_lingering_soon();
+          }
+        });
+    lingering_.clear();
+  });
 }
 
 // --- the end -------------------------------------------------------------------------------------
@@ -559,6 +595,7 @@ void RuntimePool::stop(std::function<void()> done) {
   retry_.cancel();
   refill_timer_.cancel();
   watch_timer_.cancel();
+  lingering_timer_.cancel();  // what lingers goes with the runtime's cgroup
   refuse_claims("the agent is stopping");
   const auto all = sandboxes_;
   for (const auto& [number, sandbox] : all) {

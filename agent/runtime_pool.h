@@ -106,6 +106,7 @@ class RuntimePool : public SandboxOwner {
   void back_off(const std::string& problem);
   void refuse_claims(const std::string& problem);
   void reap_former();
+  void remove_lingering_soon();
   void reap_when_ended(const base::PidRef& init);
   void watch();
   void end_what_hangs();
@@ -132,6 +133,8 @@ class RuntimePool : public SandboxOwner {
     cgroups::Cgroup cgroup;
   };
   std::vector<Former> former_;
+  std::vector<cgroups::Cgroup> lingering_;  // of sandboxes that are gone
+  bool removal_planned_ = false;
   isolate::Plan zygote_plan_{};
   isolate::Plan sandbox_plan_{};
 
@@ -145,6 +148,7 @@ class RuntimePool : public SandboxOwner {
   boost::asio::steady_timer retry_;
   boost::asio::steady_timer refill_timer_;
   boost::asio::steady_timer watch_timer_;
+  boost::asio::steady_timer lingering_timer_;
   bool watching_ = false;
   bool refill_planned_ = false;
   std::uint32_t deferred_ = 0;

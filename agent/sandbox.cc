@@ -77,9 +77,14 @@ base::Result<Ends> log_ends() {
   return result;
 }
 
-base::UniqueFd open_events(const cgroups::Cgroup& cgroup, const char* file) {
+// None where the controller is not there. A sandbox is not made without its counters for any other
+// reason: they say how an invocation ended.
+base::Result<base::UniqueFd> open_events(const cgroups::Cgroup& cgroup, const char* file) {
   auto opened = base::open_at(cgroup.fd(), file, O_RDONLY);
-  return opened ? std::move(*opened) : base::UniqueFd();
+  if (!opened && opened.error().code() == ENOENT) {
+    return base::UniqueFd();
+  }
+  return opened;
 }
 
 std::uint64_t read_counter(const base::UniqueFd& file, std::string_view key) {
@@ -105,8 +110,8 @@ base::Result<SandboxParts> make_parts(const PartsRequest& request) {
     BROOD_CHECK(parts.cgroup.chown_procs(request.zygote_uid));
     BROOD_CHECK(parts.cgroup.set_limits(request.limits));
     BROOD_TRY(parts.limits, cgroups::LimitWriter::open(parts.cgroup));
-    parts.memory_events = open_events(parts.cgroup, "memory.events");
-    parts.pids_events = open_events(parts.cgroup, "pids.events");
+    BROOD_TRY(parts.memory_events, open_events(parts.cgroup, "memory.events"));
+    BROOD_TRY(parts.pids_events, open_events(parts.cgroup, "pids.events"));
     BROOD_TRY(parts.code_slot, request.slots->slot());
     BROOD_TRY(parts.code_slave, parts.code_slot.slave());
     BROOD_TRY(Ends conn, stream_ends());
@@ -121,28 +126,29 @@ base::Result<SandboxParts> make_parts(const PartsRequest& request) {
     return {};
   };
   if (auto status = fill(); !status) {
-    unmake_parts(std::move(parts));
+    (void)unmake_parts(std::move(parts));  // no process has been in it: it is not busy
     return base::fail(status.error());
   }
   return parts;
 }
 
-void unmake_parts(SandboxParts parts) {
+std::optional<cgroups::Cgroup> unmake_parts(SandboxParts parts) {
   (void)parts.code_slot.close();
   if (!parts.cgroup) {
-    return;
+    return std::nullopt;
   }
-  // A cgroup stays busy for a moment after its last process has ended. The pauses add up to 2 s;
-  // what is left then is removed by the next start of the agent.
+  // A cgroup stays busy for a moment after its last process has ended. The pauses add up to 13 ms:
+  // others wait for this thread.
   (void)parts.cgroup.kill();
-  for (long pause_us = 100; pause_us < 1'000'000; pause_us *= 2) {
+  for (long pause_us = 100; pause_us < 10'000; pause_us *= 2) {
     const auto removed = parts.cgroup.remove();
     if (!removed || *removed == cgroups::Removed::yes) {
-      return;
+      return std::nullopt;
     }
     const timespec pause{0, pause_us * 1000};
     ::nanosleep(&pause, nullptr);
   }
+  return std::move(parts.cgroup);
 }
 
 Sandbox::Sandbox(boost::asio::io_context& loop, std::string runtime, std::uint32_t host_uid,

@@ -52,9 +52,9 @@ struct PartsRequest {
 };
 base::Result<SandboxParts> make_parts(const PartsRequest& request);
 
-// Frees what is left of a sandbox whose processes are gone. Blocks (a cgroup may be busy for some
-// milliseconds): for the maker's thread.
-void unmake_parts(SandboxParts parts);
+// Frees what is left of a sandbox whose processes are gone; answers its cgroup where that is still
+// busy. Blocks (a cgroup may be busy for some milliseconds): for the maker's thread.
+std::optional<cgroups::Cgroup> unmake_parts(SandboxParts parts);
 
 class Sandbox;
 

@@ -42,8 +42,11 @@ base::Result<Pair> output_pipe() {
   if (::pipe2(ends, O_CLOEXEC) != 0) {
     return base::fail_errno("pipe2");
   }
-  ::fcntl(ends[0], F_SETFL, O_NONBLOCK);
-  return Pair{base::UniqueFd(ends[0]), base::UniqueFd(ends[1])};
+  Pair pipe{base::UniqueFd(ends[0]), base::UniqueFd(ends[1])};
+  if (::fcntl(ends[0], F_SETFL, O_NONBLOCK) != 0) {
+    return base::fail_errno("fcntl O_NONBLOCK");
+  }
+  return pipe;
 }
 
 // A sealed memory file: what the zygote maps can no longer change under it.
