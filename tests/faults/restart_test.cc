@@ -93,15 +93,16 @@ std::uint64_t deploy_until_killed(const AgentFixture& agent, const std::string& 
   std::uint64_t acknowledged = 0;
   HttpClient client = agent.client();
   for (std::size_t i = 0;; ++i) {
+    Response answer;
     try {
-      const Response answer =
+      answer =
           client.ask("PUT", "/functions/" + name, settings_of(digests[i % digests.size()]).dump(),
                      "Content-Type: application/json\r\n");
-      if (answer.status == 200 || answer.status == 201) {
-        acknowledged = Json::parse(answer.body)["version"];
-      }
     } catch (const std::exception&) {
-      return acknowledged;
+      return acknowledged;  // the agent is gone
+    }
+    if (answer.status == 200 || answer.status == 201) {
+      acknowledged = Json::parse(answer.body).at("function").at("version");
     }
   }
 }
