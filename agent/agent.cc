@@ -533,17 +533,19 @@ std::shared_ptr<void> Agent::follow_logs(std::string_view name, std::function<vo
 void Agent::drain(std::chrono::milliseconds patience, std::function<void()> done) {
   draining_ = true;
   patience_ends_ns_ = monotonic_ns() + std::chrono::nanoseconds(patience).count();
-  await_running([this, done = std::move(done)]() mutable { finish_drain(std::move(done)); });
+  await_invocations([this, done = std::move(done)]() mutable { finish_drain(std::move(done)); });
 }
 
-void Agent::await_running(std::function<void()> done) {
-  if (running_ == 0 || monotonic_ns() >= patience_ends_ns_) {
+void Agent::await_invocations(std::function<void()> done) {
+  const bool waiting = std::any_of(runners_.begin(), runners_.end(),
+                                   [](const auto& named) { return named.second->has_waiting(); });
+  if ((running_ == 0 && !waiting) || monotonic_ns() >= patience_ends_ns_) {
     return done();
   }
   const auto look =
       std::make_shared<boost::asio::steady_timer>(loop_, std::chrono::milliseconds(5));
   look->async_wait([this, look, done = std::move(done)](const boost::system::error_code&) mutable {
-    await_running(std::move(done));
+    await_invocations(std::move(done));
   });
 }
 

@@ -34,8 +34,8 @@ class Agent : public Service {
   Agent(const Agent&) = delete;
   Agent& operator=(const Agent&) = delete;
 
-  // Answers what waits, lets what runs finish until `patience` is over, kills the rest, and leaves
-  // nothing on the host. `done` is called once all is gone.
+  // Takes no new invocation, lets those that run or wait finish until `patience` is over, ends the
+  // rest, which are told, and leaves nothing on the host. `done` is called once all is gone.
   void drain(std::chrono::milliseconds patience, std::function<void()> done);
   // Ends the patience of a drain that is under way.
   void hurry() { patience_ends_ns_ = 0; }
@@ -82,7 +82,7 @@ class Agent : public Service {
              Completion<Deployed> done);
   base::Result<std::shared_ptr<FunctionRunner>> runner_for(const std::string& name);
   FunctionStatus with_limits(FunctionStatus status) const;
-  void await_running(std::function<void()> done);
+  void await_invocations(std::function<void()> done);
   void stop_pools(std::function<void()> done);
   void finish_drain(std::function<void()> done);
 

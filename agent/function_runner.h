@@ -72,6 +72,7 @@ class FunctionRunner : public SandboxOwner,
   std::optional<std::int64_t> idle_since_ns() const;
   void end_longest_idle();
   bool quiet() const { return waiting_.empty() && instances_.empty(); }
+  bool has_waiting() const { return !waiting_.empty(); }
 
   bool offer(const std::shared_ptr<Sandbox>& sandbox) override;
   void refuse(const std::string& problem) override;

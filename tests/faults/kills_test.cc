@@ -207,14 +207,14 @@ class Patience {
     return (victim != Victim::zygote && victim != Victim::runtime) || Clock::now() > until_;
   }
   void killed(Victim victim) {
-    if (victim == Victim::zygote || victim == Victim::runtime || victim == Victim::agent) {
-      until_ = Clock::now() + 11s;
+    if (victim == Victim::zygote || victim == Victim::runtime) {
+      until_ = Clock::now() + 13s;
     }
   }
 
  private:
   using Clock = std::chrono::steady_clock;
-  Clock::time_point until_ = Clock::now() + 11s;
+  Clock::time_point until_;
 };
 
 TEST_CASE("whatever is killed under load, each request gets one true answer, its own") {

@@ -41,11 +41,6 @@ void must(const base::Status& status) {
 std::string images_dir() {
   return from_environment("BROOD_IMAGES", "/var/lib/brood/images");
 }
-std::string support_dir(Program program) {
-  return program == Program::seam
-             ? from_environment("BROOD_SEAM_SUPPORT_DIR", BROOD_BUILT_SEAM_SUPPORT_DIR)
-             : from_environment("BROOD_SUPPORT_DIR", BROOD_BUILT_SUPPORT_DIR);
-}
 std::string source_dir() {
   return from_environment("BROOD_SOURCE_DIR", BROOD_BUILT_SOURCE_DIR);
 }
@@ -215,6 +210,12 @@ double slowness() {
 
 std::string bin_dir() {
   return from_environment("BROOD_BIN_DIR", BROOD_BUILT_BIN_DIR);
+}
+
+std::string support_dir(Program program) {
+  return program == Program::seam
+             ? from_environment("BROOD_SEAM_SUPPORT_DIR", BROOD_BUILT_SEAM_SUPPORT_DIR)
+             : from_environment("BROOD_SUPPORT_DIR", BROOD_BUILT_SUPPORT_DIR);
 }
 
 std::string function_source(const std::string& file) {

@@ -162,6 +162,7 @@ void need_limits();
 // tests/functions/NAME
 std::string function_source(const std::string& file);
 std::string bin_dir();
+std::string support_dir(Program program = Program::product);
 
 // Waits for what happens soon; false when the time is up.
 bool soon(const std::function<bool()>& happened, std::chrono::milliseconds limit = 20s);

@@ -70,6 +70,7 @@ def cpu_seconds(cgroup):
 
 def flood(arena, size, line):
     """Printed without end: the invocation ends as it would, and the agent keeps a bounded part."""
+    size = int(size / slowness())
     arena.agent.deploy("flood")
     try:
         answer, neighbour = beside(arena, lambda: arena.agent.call(

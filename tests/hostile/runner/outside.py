@@ -177,7 +177,7 @@ class Outside:
 
     def check_descriptors(self):
         """The agent's descriptors are as many as before, but for those of its pool."""
-        allowed = self.descriptors + 80  # a pool of 8 with ten each
+        allowed = self.descriptors + 100  # a pool of 8, and two on their way out, with ten each
         if soon(lambda: self.open_descriptors() <= allowed, 5):
             return ""
         return f"{self.open_descriptors()} are open, {self.descriptors} were"
