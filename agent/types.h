@@ -109,7 +109,7 @@ struct Outcome {
   std::string body;     // ok: the answer
   std::string content_type = "application/json";
   std::string invocation_id;
-  std::string sandbox;
+  std::string sandbox;  // its id; empty where none was assigned: refused, or never made
   bool cold = false;
   StageTimes stages;
 };

@@ -74,7 +74,9 @@ std::string invocation_headers(const agent::Outcome& outcome) {
     append_line(headers, "Brood-Invocation", outcome.invocation_id);
   }
   append_line(headers, "Brood-Ending", agent::ending_name(outcome.ending));
-  append_line(headers, "Brood-Start", outcome.cold ? "cold" : "warm");
+  if (!outcome.sandbox.empty()) {
+    append_line(headers, "Brood-Start", outcome.cold ? "cold" : "warm");
+  }
   if (std::string trace = format_trace(outcome.stages); !trace.empty()) {
     append_line(headers, "Brood-Trace", trace);
   }

@@ -15,6 +15,7 @@ agent::Outcome ok_outcome() {
   outcome.ending = agent::Ending::ok;
   outcome.body = "42";
   outcome.invocation_id = "id-1";
+  outcome.sandbox = "sandbox-1";
   return outcome;
 }
 
@@ -36,6 +37,14 @@ TEST_CASE("the handler's answer is passed on with the invocation's headers") {
         "\r\nContent-Type: application/json\r\n"}) {
     CHECK_THAT(head, Catch::Contains(line));
   }
+}
+
+TEST_CASE("an invocation that had no sandbox began neither cold nor warm") {
+  agent::Outcome outcome;
+  outcome.ending = agent::Ending::overloaded;
+  const std::string head = head_of(api::reply_of(std::move(outcome)));
+  CHECK_THAT(head, Catch::Contains("\r\nBrood-Ending: overloaded\r\n"));
+  CHECK_THAT(head, !Catch::Contains("Brood-Start"));
 }
 
 TEST_CASE("a content type that a header cannot carry does not reach the client") {

@@ -19,7 +19,7 @@ struct Recipe {
   const char* does;        // "end" of the event, tests/functions/soak.py
   std::uint32_t parts;     // of a million
   const char* ending;      // Brood-Ending
-  const char* start;       // Brood-Start; empty: no sandbox is used, so it is not looked at
+  const char* start;       // Brood-Start; empty: no sandbox is used, so it is not there
   std::string_view proof;  // what the body holds, with "TAG" for the invocation's own
 };
 

@@ -37,6 +37,8 @@ TEST_CASE("an answer is right only with its own tag, ending and start") {
   CHECK_FALSE(judge(Kind::warm, tag, {"ok", "warm", "\"tag-7-\" and more"}).empty());
   CHECK_FALSE(judge(Kind::warm, tag, {"ok", "cold", "\"tag-7-\""}).empty());
   CHECK_FALSE(judge(Kind::warm, tag, {"timeout", "warm", "\"tag-7-\""}).empty());
+  CHECK(judge(Kind::overloaded, tag, {"overloaded", "", "overloaded"}).empty());
+  CHECK_FALSE(judge(Kind::overloaded, tag, {"overloaded", "warm", "overloaded"}).empty());
   CHECK(judge(Kind::raising, tag, {"handler_error", "warm", R"({"message":"tag-7-"})"}).empty());
   CHECK_FALSE(judge(Kind::raising, tag, {"handler_error", "warm", "tag-17-"}).empty());
 }
