@@ -81,7 +81,9 @@ PyObject* brood_py_child_events(PyObject* module, PyObject* unused) {
   sigemptyset(&set);
   sigaddset(&set, SIGCHLD);
   int fd = -1;
-  if (pthread_sigmask(SIG_BLOCK, &set, NULL) == 0) {
+  /* Not pthread_sigmask, which wants glibc 2.32; there is one thread.
+   * NOLINTNEXTLINE(concurrency-mt-unsafe) */
+  if (sigprocmask(SIG_BLOCK, &set, NULL) == 0) {
     fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
   }
   return fd < 0 ? PyErr_SetFromErrno(PyExc_OSError) : PyLong_FromLong(fd);
@@ -208,7 +210,7 @@ static void become_sandbox(struct launch* launch) {
   gather_descriptors(launch);
   sigset_t none;
   sigemptyset(&none);
-  (void)pthread_sigmask(SIG_SETMASK, &none, NULL);
+  (void)sigprocmask(SIG_SETMASK, &none, NULL); /* NOLINT(concurrency-mt-unsafe) */
 
   struct brood_child_values values = {.root_fd = -1,
                                       .lower_fd = -1,
