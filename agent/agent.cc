@@ -19,6 +19,10 @@
 namespace agent {
 namespace {
 
+// Everything waits for the agent, which works little: where processors are short it goes first. Ten
+// times what each runtime has.
+constexpr std::uint32_t kOwnWeight = 1000;
+
 Failure not_found(std::string_view name) {
   return {404, "not_found", "there is no function '" + std::string(name) + "'"};
 }
@@ -113,7 +117,8 @@ base::Status Agent::take_cgroups() {
   BROOD_TRY(cgroups_, cgroups::Subtree::open(
                           instance_name(config_.state_dir),
                           {.parent = config_.cgroup_parent,
-                           .wanted = {Controller::cpu, Controller::memory, Controller::pids}}));
+                           .wanted = {Controller::cpu, Controller::memory, Controller::pids},
+                           .own_cpu_weight = kOwnWeight}));
   std::string reasons;
   for (const cgroups::MissingController& missing : cgroups_->missing()) {
     limits_not_enforced_.emplace_back(cgroups::controller_name(missing.controller));

@@ -11,6 +11,7 @@ namespace {
 using Json = nlohmann::json;
 
 constexpr std::int64_t kPollUs = 1000;
+constexpr std::uint32_t kQueue = 10'000;  // a benchmark waits, and is not turned away
 
 std::string message_of(const Answer& answer) {
   const Json document = Json::parse(answer.body, nullptr, false);
@@ -41,6 +42,7 @@ base::Result<AgentState> agent_state(Connection& agent) {
       .version = status.value("version", ""),
       .limits = status.value("limits", ""),
       .limits_not_enforced = status.value("limits_not_enforced", std::vector<std::string>()),
+      .pid = status.value("pid", 0),
   };
 }
 
@@ -53,7 +55,8 @@ base::Result<RuntimeState> runtime_state(Connection& agent, const std::string& r
       return RuntimeState{.image_digest = one.value("image_digest", ""),
                           .state = one.value("state", ""),
                           .pool_ready = one.value("pool_ready", 0U),
-                          .pool_min = one.value("pool_min", 0U)};
+                          .pool_min = one.value("pool_min", 0U),
+                          .zygote_pid = one.value("zygote_pid", 0)};
     }
     known += (known.empty() ? "" : ", ") + one.value("name", "");
   }
@@ -97,6 +100,8 @@ base::Result<DeployedFunction> DeployedFunction::deploy(const std::string& socke
                          {"runtime", deployment.runtime},
                          {"handler", "handler.main"},
                          {"reuse", deployment.reuse == Reuse::yes},
+                         {"concurrency", deployment.concurrency},
+                         {"queue", kQueue},
                          {"timeout", "10s"}};
   // From here on it is there to be removed, even if the answer gets lost.
   DeployedFunction function(socket_path, deployment.name);

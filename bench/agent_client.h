@@ -18,12 +18,14 @@ struct RuntimeState {
   std::string state;
   std::uint32_t pool_ready = 0;
   std::uint32_t pool_min = 0;
+  int zygote_pid = 0;
 };
 
 struct AgentState {
   std::string version;
   std::string limits;  // enforce or best-effort
   std::vector<std::string> limits_not_enforced;
+  int pid = 0;
 };
 
 base::Result<AgentState> agent_state(Connection& agent);
@@ -40,6 +42,7 @@ struct Deployment {
   std::string runtime;
   std::string source;  // handler.py; its handler is main
   Reuse reuse = Reuse::no;
+  std::uint32_t concurrency = 8;  // instances at once
 };
 
 // A function that lives as long as this does. One of the same name is replaced.
@@ -53,6 +56,8 @@ class DeployedFunction {
   DeployedFunction(const DeployedFunction&) = delete;
   DeployedFunction& operator=(const DeployedFunction&) = delete;
   ~DeployedFunction();
+  // It stays when this ends.
+  void keep() { name_.clear(); }
 
  private:
   DeployedFunction(std::string socket_path, std::string name)

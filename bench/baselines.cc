@@ -81,6 +81,20 @@ void echo_in_child(int socket) {
   }
 }
 
+void forward_in_child(int client) {
+  auto behind = fork_with_socket(echo_in_child);
+  if (!behind) {
+    return;
+  }
+  std::array<char, UnixEcho::kSize> message{};
+  const auto pass_on = [&](int from, int to) {
+    return read_exactly(from, message.data(), message.size()) &&
+           base::write_all(to, {message.data(), message.size()});
+  };
+  while (pass_on(client, behind->socket.get()) && pass_on(behind->socket.get(), client)) {
+  }
+}
+
 // --- the image's interpreter ---------------------------------------------------------------------
 
 // The single-threaded parent forked this process: it may use the C library as it likes. What went
@@ -112,18 +126,25 @@ base::Status unshare_mounts() {
   return {};
 }
 
+base::Status bind_mount(const std::string& from, const std::string& to) {
+  if (::mount(from.c_str(), to.c_str(), nullptr, MS_BIND | MS_REC, nullptr) != 0) {
+    return base::fail_errno("mount MS_BIND", to);
+  }
+  return {};
+}
+
+// Not chroot(2): in a changed root the kernel makes no user namespaces (`churn` wants them).
 base::Status enter_root(const std::string& root) {
   BROOD_CHECK(unshare_mounts());
-  for (const std::string name : {"/proc", "/dev"}) {
-    if (::mount(name.c_str(), (root + name).c_str(), nullptr, MS_BIND | MS_REC, nullptr) != 0) {
-      return base::fail_errno("mount MS_BIND", root + name);
-    }
-  }
+  BROOD_CHECK(bind_mount(root, root));
+  BROOD_CHECK(bind_mount("/proc", root + "/proc"));
+  BROOD_CHECK(bind_mount("/dev", root + "/dev"));
   if (::mount("tmpfs", (root + "/tmp").c_str(), "tmpfs", MS_NOSUID | MS_NODEV, "size=16m") != 0) {
     return base::fail_errno("mount tmpfs", root + "/tmp");
   }
-  if (::chroot(root.c_str()) != 0 || ::chdir("/") != 0) {
-    return base::fail_errno("chroot", root);
+  if (::chdir(root.c_str()) != 0 || base::pivot_root(".", ".") != 0 ||
+      ::umount2(".", MNT_DETACH) != 0 || ::chdir("/") != 0) {
+    return base::fail_errno("pivot_root", root);
   }
   return {};
 }
@@ -149,8 +170,8 @@ void run_interpreter_in_child(const ForkImportSetup& setup, int socket) {
 
 }  // namespace
 
-base::Result<UnixEcho> UnixEcho::start() {
-  BROOD_TRY(Child child, fork_with_socket(echo_in_child));
+base::Result<UnixEcho> UnixEcho::start(Hops hops) {
+  BROOD_TRY(Child child, fork_with_socket(hops == Hops::one ? echo_in_child : forward_in_child));
   return UnixEcho(std::move(child.process), std::move(child.socket));
 }
 
@@ -202,6 +223,19 @@ base::Result<std::int64_t> ForkImport::call(std::string_view event, std::string_
                               "' and not '" + std::string(expected) + "'");
   }
   return took;
+}
+
+base::Result<double> ForkImport::churn(unsigned seconds, unsigned at_once) {
+  const timeval patience{static_cast<time_t>(seconds) + kPatience.tv_sec, 0};
+  ::setsockopt(socket_.get(), SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience);
+  BROOD_CHECK(base::write_all(
+      socket_.get(), "churn " + std::to_string(seconds) + " " + std::to_string(at_once) + "\n"));
+  BROOD_TRY(const std::string line, read_line());
+  double rate = 0;
+  if (std::from_chars(line.data(), line.data() + line.size(), rate).ec != std::errc()) {
+    return base::fail_because("forks with namespaces of the image's interpreter failed: " + line);
+  }
+  return rate;
 }
 
 }  // namespace bench

@@ -16,8 +16,11 @@ namespace bench {
 class UnixEcho {
  public:
   static constexpr std::size_t kSize = 128;  // bytes each way
+  // How many processes a message meets: the last one sends it back, those before it pass it on. Two
+  // is the way of an invocation, whose agent stands between its client and its sandbox.
+  enum class Hops { one = 1, two = 2 };
 
-  static base::Result<UnixEcho> start();
+  static base::Result<UnixEcho> start(Hops hops);
   // Nanoseconds of one round trip.
   base::Result<std::int64_t> round_trip();
 
@@ -43,6 +46,9 @@ class ForkImport {
   static base::Result<ForkImport> start(const ForkImportSetup& setup);
   // Nanoseconds from before the fork to the first byte of the answer, which has to be `expected`.
   base::Result<std::int64_t> call(std::string_view event, std::string_view expected);
+  // Forks one process after the other for `seconds`, `at_once` of them alive at most; each makes
+  // itself namespaces of every kind, imports, calls and ends. How many a second. Needs root.
+  base::Result<double> churn(unsigned seconds, unsigned at_once);
 
  private:
   ForkImport(base::OwnedPid process, base::UniqueFd socket)

@@ -107,9 +107,17 @@ base::Status Connection::fill() {
 }
 
 base::Result<Answer> Connection::ask(std::string_view request) {
+  BROOD_CHECK(send(request));
+  return receive();
+}
+
+base::Status Connection::send(std::string_view request) {
   used_ = 0;
-  const std::int64_t began = monotonic_ns();
-  BROOD_CHECK(base::write_all(socket_.get(), request));
+  sent_ns_ = monotonic_ns();
+  return base::write_all(socket_.get(), request);
+}
+
+base::Result<Answer> Connection::receive() {
   std::size_t head_end = std::string_view::npos;
   std::size_t scanned = 0;
   while (head_end == std::string_view::npos) {
@@ -124,7 +132,7 @@ base::Result<Answer> Connection::ask(std::string_view request) {
   while (used_ < body_begin + body_size) {
     BROOD_CHECK(fill());
   }
-  answer.took_ns = monotonic_ns() - began;
+  answer.took_ns = monotonic_ns() - sent_ns_;
   answer.head = {buffer_.data(), head_end + 2};  // the buffer may have moved
   answer.body = {buffer_.data() + body_begin, body_size};
   answer.status = static_cast<int>(number_of(answer.head.substr(std::strlen("HTTP/1.1 "), 3)));

@@ -32,6 +32,12 @@ class Connection {
   // or when `interrupted()` is set.
   base::Result<Answer> ask(std::string_view request);
 
+  // The same in two halves, for a client of several connections. `receive` blocks until the answer
+  // is whole; `took_ns` counts from `send`.
+  base::Status send(std::string_view request);
+  base::Result<Answer> receive();
+  int fd() const { return socket_.get(); }  // readable once an answer has begun to come
+
  private:
   explicit Connection(base::UniqueFd socket) : socket_(std::move(socket)) {}
   base::Status fill();
@@ -39,6 +45,7 @@ class Connection {
   base::UniqueFd socket_;
   std::string buffer_;
   std::size_t used_ = 0;
+  std::int64_t sent_ns_ = 0;
 };
 
 std::string request_of(std::string_view method, std::string_view target, std::string_view body = {},

@@ -1,18 +1,16 @@
 #include "bench/measure.h"
 
 #include <charconv>
-#include <nlohmann/json.hpp>
-
-#include "base/file.h"
 #include "bench/baselines.h"
 #include "bench/clock.h"
+#include "bench/events.h"
 #include "bench/http.h"
+#include "bench/image.h"
+#include "bench/isolation.h"
 #include "bench/programs.h"
 
 namespace bench {
 namespace {
-
-using Json = nlohmann::json;
 
 constexpr std::size_t kWarmBlock = 50;         // invocations between two looks at the baselines
 constexpr std::size_t kForksInWarmBlock = 2;   // a fork costs as much as twenty warm invocations
@@ -22,45 +20,6 @@ constexpr std::chrono::seconds kPoolPatience{30};
 constexpr std::int64_t kSettleUs = 3000;
 // From `queued` to `assigned` are two lines of the agent's code, if there is a sandbox.
 constexpr double kWaitedUs = 1000;
-
-// --- what is asked, and what must be answered ----------------------------------------------------
-
-// Events that differ in a number of always seven digits: a request is changed in place.
-class Events {
- public:
-  static constexpr std::size_t kFirst = 1'000'000;
-  static constexpr std::size_t kMost = 9'000'000;
-
-  explicit Events(std::size_t size) {
-    constexpr std::string_view kWords = "the quick brown fox jumps over the lazy dog ";
-    const std::size_t frame = event(kFirst).size();
-    while (frame + text_.size() < size) {
-      text_ += kWords.substr(0, size - frame - text_.size());
-    }
-    for (std::size_t at = 0; at < text_.size(); ++at) {
-      if (text_[at] != ' ' && (at == 0 || text_[at - 1] == ' ')) {
-        ++words_;
-        const std::string word = text_.substr(at, text_.find(' ', at) - at);
-        if (std::find(different_.begin(), different_.end(), word) == different_.end()) {
-          different_.push_back(word);
-        }
-      }
-    }
-  }
-
-  std::string event(std::size_t number) const {
-    return "{\"number\":" + std::to_string(number) + ",\"text\":\"" + text_ + "\"}";
-  }
-  std::string answer(std::size_t number) const {
-    return "{\"number\":" + std::to_string(number) + ",\"words\":" + std::to_string(words_) +
-           ",\"different\":" + std::to_string(different_.size()) + "}";
-  }
-
- private:
-  std::string text_;
-  std::size_t words_ = 0;
-  std::vector<std::string> different_;
-};
 
 // "queued=1.2,assigned=3.4": name and microseconds since the head was read.
 std::vector<std::pair<std::string_view, double>> parse_trace(std::string_view trace) {
@@ -93,7 +52,6 @@ class Run {
 
  private:
   base::Status start_baselines();
-  base::Result<ForkImport> start_fork_import() const;
   base::Status warm_up();
   base::Status cold_rounds();
   base::Status warm_rounds();
@@ -114,6 +72,7 @@ class Run {
   Events events_;
   Measured measured_;
   std::optional<UnixEcho> unix_echo_;
+  std::optional<UnixEcho> two_hops_;
   std::optional<ForkImport> fork_import_;
   std::size_t next_number_ = Events::kFirst;
   std::optional<Answer> answer_;
@@ -121,12 +80,13 @@ class Run {
 
 base::Result<Measured> Run::go() {
   BROOD_TRY(measured_.agent, agent_state(agent_));
+  const Reuse reuse = options_.mode == Mode::warm ? Reuse::yes : Reuse::no;
+  BROOD_TRY(measured_.in_force, isolation_in_force(options_.socket, options_.runtime, reuse));
   BROOD_TRY(const DeployedFunction deployed,
-            DeployedFunction::deploy(
-                options_.socket, {.name = function(),
-                                  .runtime = options_.runtime,
-                                  .source = std::string(kHandlerSource),
-                                  .reuse = options_.mode == Mode::warm ? Reuse::yes : Reuse::no}));
+            DeployedFunction::deploy(options_.socket, {.name = function(),
+                                                       .runtime = options_.runtime,
+                                                       .source = std::string(kHandlerSource),
+                                                       .reuse = reuse}));
   // The agent starts a runtime when a function first needs it.
   BROOD_CHECK(warm_up());
   BROOD_TRY(measured_.runtime, runtime_state(agent_, options_.runtime));
@@ -138,34 +98,16 @@ base::Result<Measured> Run::go() {
 
 // The agent's figures are worth something without the second one, which not every user may start.
 base::Status Run::start_baselines() {
-  BROOD_TRY(unix_echo_, UnixEcho::start());
-  auto fork_import = start_fork_import();
+  BROOD_TRY(unix_echo_, UnixEcho::start(UnixEcho::Hops::one));
+  BROOD_TRY(two_hops_, UnixEcho::start(UnixEcho::Hops::two));
+  auto fork_import =
+      start_fork_import(options_.images_dir, options_.runtime, measured_.runtime.image_digest);
   if (fork_import) {
     fork_import_ = *std::move(fork_import);
   } else {
     measured_.fork_import_problem = fork_import.error().message();
   }
   return {};
-}
-
-base::Result<ForkImport> Run::start_fork_import() const {
-  const std::string image = options_.images_dir + "/" + options_.runtime;
-  BROOD_TRY(const std::string text, base::read_file(image + "/image.json"));
-  const Json manifest = Json::parse(text, nullptr, false);
-  const Json interpreter = manifest.is_object() ? manifest.value("interpreter", Json()) : Json();
-  if (!interpreter.is_object()) {
-    return base::fail_because(image + "/image.json names no interpreter");
-  }
-  if (const std::string& digest = measured_.runtime.image_digest;
-      !digest.empty() && digest.find(manifest.value("digest", "?")) == std::string::npos &&
-      manifest.value("digest", "").find(digest) == std::string::npos) {
-    return base::fail_because(image + " is not the image of the agent's runtime " +
-                                  options_.runtime + ", which has digest " + digest,
-                              "name the agent's images with --images-dir");
-  }
-  return ForkImport::start({.root = image + "/rootfs",
-                            .interpreter = interpreter.value("path", ""),
-                            .handler = std::string(kHandlerSource)});
 }
 
 base::Status Run::warm_up() {
@@ -273,6 +215,8 @@ base::Status Run::echo(std::size_t times) {
   for (std::size_t i = 0; i < times; ++i) {
     BROOD_TRY(const std::int64_t took, unix_echo_->round_trip());
     measured_.unix_echo.add(took);
+    BROOD_TRY(const std::int64_t took_over_two, two_hops_->round_trip());
+    measured_.two_hops.add(took_over_two);
   }
   return {};
 }

@@ -18,6 +18,8 @@ namespace bench {
 enum class Mode { cold, warm };
 std::string mode_name(Mode mode);
 
+enum class SamplesToo { no, yes };
+
 struct Options {
   Mode mode = Mode::warm;
   std::string socket;
@@ -26,6 +28,7 @@ struct Options {
   std::size_t count = 0;
   std::size_t warmup = 0;
   std::size_t payload_bytes = 128;
+  SamplesToo samples = SamplesToo::no;  // in the JSON report
   // Cold: the pause before each invocation; without one, for as long as the pool needs to be full.
   std::optional<std::uint32_t> pause_ms;
 };
@@ -37,6 +40,8 @@ struct Measured {
   // Cold, of these: how many had to wait for a sandbox to be made, the pool being empty.
   std::size_t exhausted = 0;
   Samples unix_echo;
+  Samples two_hops;                   // the echo again, through a process that passes it on
+  std::vector<std::string> in_force;  // of the isolation, as a sandbox of the same pool saw it
   Samples fork_import;
   std::string fork_import_problem;  // why there is none
   // Each stage's own time, in the order of agent::Stage; last, "outside": what the client waited

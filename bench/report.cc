@@ -29,6 +29,18 @@ Json ratio(double of, double to) {
   return to > 0 ? Json(std::round(of / to * 100) / 100) : Json();
 }
 
+Json thousandths(double of, double to) {
+  return to > 0 ? Json(std::round(of / to * 1000) / 1000) : Json();
+}
+
+Json microseconds(const Samples& samples) {
+  Json list = Json::array();
+  for (const std::int64_t ns : samples.nanoseconds()) {
+    list.push_back(rounded(static_cast<double>(ns) / 1000));
+  }
+  return list;
+}
+
 std::string joined(const std::vector<std::string>& words) {
   std::string text;
   for (const std::string& word : words) {
@@ -42,8 +54,10 @@ std::string joined(const std::vector<std::string>& words) {
 std::string as_json(const Options& options, Measured& measured, const Machine& machine) {
   Samples& all = measured.invocations;
   Json stages = Json::object();
+  Json slow_stages = Json::object();
   for (auto& [name, samples] : measured.stages) {
     stages[name] = rounded(samples.p50_us());
+    slow_stages[name] = rounded(samples.quantile_us(0.99));
   }
   Json report = {
       {"mode", mode_name(options.mode)},
@@ -54,10 +68,14 @@ std::string as_json(const Options& options, Measured& measured, const Machine& m
       {"max_us", rounded(all.max_us())},
       {"fork_import_p50_us", p50_or_null(measured.fork_import)},
       {"unix_rtt_p50_us", p50_or_null(measured.unix_echo)},
+      {"two_hops_p50_us", p50_or_null(measured.two_hops)},
       {"fork_import_to_p50", ratio(measured.fork_import.p50_us(), all.p50_us())},
       {"p50_to_unix_rtt", ratio(all.p50_us(), measured.unix_echo.p50_us())},
+      {"p50_to_two_hops", ratio(all.p50_us(), measured.two_hops.p50_us())},
+      {"p50_to_fork_import", thousandths(all.p50_us(), measured.fork_import.p50_us())},
       {"exhausted", measured.exhausted},
       {"stages_p50_us", stages},
+      {"stages_p99_us", slow_stages},
       {"fork_import_count", measured.fork_import.count()},
       {"unix_rtt_count", measured.unix_echo.count()},
       {"warmup", options.warmup},
@@ -68,6 +86,7 @@ std::string as_json(const Options& options, Measured& measured, const Machine& m
       {"agent", measured.agent.version},
       {"limits", measured.agent.limits},
       {"limits_not_enforced", measured.agent.limits_not_enforced},
+      {"in_force", measured.in_force},
       {"machine",
        {{"cpus", machine.cpus},
         {"cpu_model", machine.cpu_model},
@@ -76,6 +95,11 @@ std::string as_json(const Options& options, Measured& measured, const Machine& m
   };
   if (!measured.fork_import_problem.empty()) {
     report["fork_import_problem"] = measured.fork_import_problem;
+  }
+  if (options.samples == SamplesToo::yes) {
+    report["samples_us"] = {{"invocations", microseconds(all)},
+                            {"fork_import", microseconds(measured.fork_import)},
+                            {"two_hops", microseconds(measured.two_hops)}};
   }
   return report.dump(-1, ' ', false, Json::error_handler_t::replace) + "\n";
 }
@@ -98,11 +122,14 @@ std::string as_text(const Options& options, Measured& measured, const Machine& m
   } else {
     text += "  fork of a booted interpreter: not measured: " + measured.fork_import_problem + "\n";
   }
-  text += print("  %-44s %10.1f us  %6.2f times p50\n\n", "Unix socket round trip, 128 bytes",
+  text += print("  %-44s %10.1f us  %6.2f times p50\n", "Unix socket round trip, 128 bytes",
                 measured.unix_echo.p50_us(), measured.unix_echo.p50_us() / all.p50_us());
-  text += "  the time up to each stage from the one before, p50\n";
+  text += print("  %-44s %10.1f us  %6.2f times p50\n\n", "the same through a process between",
+                measured.two_hops.p50_us(), measured.two_hops.p50_us() / all.p50_us());
+  text += "  the time up to each stage from the one before, p50 and p99\n";
   for (auto& [name, samples] : measured.stages) {
-    text += print("    %-12s %10.1f us\n", name.c_str(), samples.p50_us());
+    text += print("    %-12s %10.1f %10.1f us\n", name.c_str(), samples.p50_us(),
+                  samples.quantile_us(0.99));
   }
   text += print("\n  %ld CPUs, %s, Linux %s, load %.2f\n", machine.cpus, machine.cpu_model.c_str(),
                 machine.kernel.c_str(), machine.load);
@@ -111,7 +138,16 @@ std::string as_text(const Options& options, Measured& measured, const Machine& m
   if (!measured.agent.limits_not_enforced.empty()) {
     text += " (not enforced here: " + joined(measured.agent.limits_not_enforced) + ")";
   }
-  return text + "\n";
+  return text + "\n  in force in the sandbox: " + joined(measured.in_force) + "\n";
+}
+
+std::string as_lines(const nlohmann::ordered_json& figures) {
+  std::string text;
+  for (const auto& [name, value] : figures.items()) {
+    text += print("  %-34s ", name.c_str()) +
+            (value.is_string() ? value.get<std::string>() : value.dump()) + "\n";
+  }
+  return text;
 }
 
 }  // namespace bench

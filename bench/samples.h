@@ -16,6 +16,11 @@ class Samples {
     ns_.push_back(nanoseconds);
     sorted_ = false;
   }
+  void append(const Samples& other) {
+    ns_.insert(ns_.end(), other.ns_.begin(), other.ns_.end());
+    sorted_ = false;
+  }
+  const std::vector<std::int64_t>& nanoseconds() const { return ns_; }  // in no promised order
   std::size_t count() const { return ns_.size(); }
   bool empty() const { return ns_.empty(); }
 

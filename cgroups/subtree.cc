@@ -97,6 +97,11 @@ Result<Subtree> Subtree::open(const std::string& instance, const SubtreeOptions&
   }
   subtree.owner_ = ::getpid();
   subtree.enable_in_parent(options.wanted);
+  if (subtree.leaf_ && options.own_cpu_weight) {
+    BROOD_TRY(const ControllerSet unweighted,
+              subtree.leaf_.set_limits({.cpu_weight = options.own_cpu_weight}));
+    (void)unweighted;  // missing() has the controller
+  }
   BROOD_CHECK(subtree.make_root(instance, options));
   return subtree;
 }

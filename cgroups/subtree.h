@@ -12,6 +12,7 @@
 #include <sys/types.h>
 
 #include <chrono>
+#include <cstdint>
 #include <optional>
 #include <string>
 #include <vector>
@@ -33,6 +34,8 @@ struct SubtreeOptions {
   ControllerSet wanted = ControllerSet::all();
   Leftovers leftovers = Leftovers::clear;
   std::chrono::milliseconds patience{5000};  // for what was killed to be gone
+  // cpu.weight of the leaf that this process moves into, where it does and the controller is there.
+  std::optional<std::uint32_t> own_cpu_weight = {};
 };
 
 struct MissingController {

@@ -4,6 +4,7 @@
 #include <sys/resource.h>
 #include <time.h>
 
+#include "base/slice.h"
 #include "brood_module.h"
 
 int64_t brood_now_ns(void) {
@@ -74,7 +75,16 @@ PyObject* brood_py_put_environment(PyObject* module, PyObject* block) {
   Py_RETURN_NONE;
 }
 
+/* Where it is refused, all that is lost is time. */
+static PyObject* wake_soon(PyObject* module, PyObject* unused) {
+  (void)module;
+  (void)unused;
+  (void)brood_set_slice(BROOD_HANDLER_SLICE_NS, 0, 0);
+  Py_RETURN_NONE;
+}
+
 static PyMethodDef functions[] = {
+    {"wake_soon", wake_soon, METH_NOARGS, NULL},
     {"monotonic_ns", monotonic_ns, METH_NOARGS, NULL},
     {"receive", brood_py_receive, METH_VARARGS, NULL},
     {"send", brood_py_send, METH_VARARGS, NULL},

@@ -512,5 +512,6 @@ def main(fd):
     gc.freeze()
     rehearse()  # the first one's memory has been given back, some of it in other places
     touch()
+    _brood.wake_soon()
     send(fd, READY, 0, 0, (), ())
     return serve(fd)

@@ -58,6 +58,8 @@ void check_report(const Json& report, const std::string& mode, std::size_t count
   CHECK(report["fork_import_to_p50"].is_number());
   CHECK(report["p50_to_unix_rtt"].is_number());
   CHECK(report["exhausted"].is_number_unsigned());
+  CHECK(report["in_force"].size() == 11);
+  CHECK(report["two_hops_p50_us"] > report["unix_rtt_p50_us"]);
   CHECK(report["machine"]["cpus"] > 0);
   CHECK_FALSE(report["machine"]["kernel"].get<std::string>().empty());
   for (const char* stage : {"queued", "assigned", "sent", "woken", "called", "returned", "encoded",
@@ -97,6 +99,31 @@ TEST_CASE("cold invocations that come too fast are counted as having waited") {
 TEST_CASE("a payload has the size that was asked for") {
   const AgentFixture agent;
   check_report(report_of(agent, "warm --count 5 --warmup 1 --payload 100000"), "warm", 5);
+}
+
+TEST_CASE("every mode answers with its figures, and nothing stays deployed") {
+  const AgentFixture agent({.pool_min = 4, .pool_max = 8});
+  const Json rate = report_of(agent, "rate --clients 2 --seconds 1");
+  CHECK(rate["per_second"] > 0);
+  CHECK(rate["count"] > rate["cold"]);
+  const Json burst = report_of(agent, "burst --clients 6 --count 2");
+  CHECK(burst["count"] == 12);
+  CHECK(burst["slowest_p50_us"] >= burst["p50_us"]);
+  const Json churn = report_of(agent, "churn --clients 2 --seconds 4");
+  CHECK(churn["per_second"] > 0);
+  CHECK(churn["fork_with_namespaces_per_second"] > 0);
+  CHECK(churn["in_force"].size() == 11);
+  const Json process = report_of(agent, "process --count 2");
+  CHECK(process["p50_us"] > process["cold_p50_us"]);
+  CHECK(report_of(agent, "deploy --count 3")["count"] == 3);
+  CHECK(report_of(agent, "idle --seconds 1")["wake_ups"].is_number_unsigned());
+  CHECK(agent.client().get("/functions")["functions"].empty());
+}
+
+TEST_CASE("deployments can be kept") {
+  const AgentFixture agent;
+  CHECK(report_of(agent, "deploy --count 2 --keep")["count"] == 2);
+  CHECK(agent.client().get("/functions")["functions"].size() == 2);
 }
 
 TEST_CASE("a runtime that the agent does not have is named") {
