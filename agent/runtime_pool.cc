@@ -26,7 +26,9 @@ constexpr std::int64_t kSecond = 1'000'000'000;
 constexpr std::int64_t kCalmAfter = 60 * kSecond;     // then the pool shrinks back to its min
 constexpr std::int64_t kHealthyAfter = 10 * kSecond;  // a zygote that lived this long starts afresh
 constexpr milliseconds kDeferral{1};                  // refill waits for running invocations …
-constexpr std::uint32_t kMostDeferrals = 5;           // … but not for ever
+constexpr std::uint32_t kMostDeferrals = 50;          // … but not for ever, …
+constexpr std::uint32_t kFewDeferrals = 5;            // … and not for long where stock is low
+constexpr std::size_t kLowStock = 4;                  // the part of the target that is low
 constexpr std::size_t kStartingAtOnce = 2;
 // What takes longer hangs: far above what a slow and busy host needs (tens of milliseconds here).
 constexpr std::int64_t kBootLimit = 20 * kSecond;
@@ -343,7 +345,7 @@ void RuntimePool::refill() {
   const bool waited_for = !claims_.empty();
   const Need need = waited_for ? Need::claim : Need::stock;
   while (wanted() > 0 && starting_.size() + making_ < kStartingAtOnce && context_.room(need)) {
-    if (!waited_for && context_.busy() && deferred_ < kMostDeferrals) {
+    if (!waited_for && context_.busy() && deferred_ < most_deferrals()) {
       ++deferred_;
       return refill_soon();
     }
@@ -355,6 +357,11 @@ void RuntimePool::refill() {
   if (waited_for && wanted() > 0 && !context_.room(need)) {
     context_.make_room();
   }
+}
+
+// What is made costs others' processors: with enough in stock it waits until they are done.
+std::uint32_t RuntimePool::most_deferrals() const {
+  return ready_.size() * kLowStock > target_ ? kMostDeferrals : kFewDeferrals;
 }
 
 void RuntimePool::end_one_ready() {

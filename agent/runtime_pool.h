@@ -112,6 +112,7 @@ class RuntimePool : public SandboxOwner {
   void end_what_hangs();
 
   std::size_t wanted() const;
+  std::uint32_t most_deferrals() const;
   void refill();
   void refill_soon();
   bool make_one();

@@ -72,6 +72,7 @@ class Server::Core : public std::enable_shared_from_this<Server::Core> {
   void turn_away(const base::UniqueFd& socket) const;
   void forget(Connection& connection);
   void sweep();
+  void sweep_later();
   void close_listener();
   std::vector<std::shared_ptr<Connection>> snapshot() const;
 
@@ -81,6 +82,7 @@ class Server::Core : public std::enable_shared_from_this<Server::Core> {
   std::optional<Listener> listener_;
   asio::posix::stream_descriptor acceptor_;  // the listener's descriptor, lent
   asio::steady_timer sweep_;
+  bool sweep_planned_ = false;
   asio::steady_timer back_off_;
   std::unordered_map<Connection*, std::shared_ptr<Connection>> connections_;
   std::function<void()> drained_;
@@ -91,7 +93,6 @@ base::Status Server::Core::start() {
   listener_.emplace(std::move(listener));
   acceptor_.assign(listener_->fd());
   wait_for_clients();
-  sweep();
   return {};
 }
 
@@ -153,6 +154,7 @@ void Server::Core::admit(base::UniqueFd socket) {
   auto connection = Connection::open(loop_, std::move(socket), uid, std::move(host));
   Connection* key = connection.get();
   connections_.emplace(key, std::move(connection));
+  sweep_later();
 }
 
 // Clients that hold connections without using them do not keep others out.
@@ -193,8 +195,19 @@ void Server::Core::sweep() {
   for (const auto& connection : snapshot()) {
     connection->check_deadline(now);
   }
+  if (!connections_.empty()) {
+    sweep_later();
+  }
+}
+
+// Only while there is somebody to look after: an agent that nobody talks to sleeps.
+void Server::Core::sweep_later() {
+  if (std::exchange(sweep_planned_, true)) {
+    return;
+  }
   sweep_.expires_after(sweep_period(options_));
   sweep_.async_wait([self = shared_from_this()](error_code error) {
+    self->sweep_planned_ = false;
     if (!error) {
       self->sweep();
     }

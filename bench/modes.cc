@@ -220,8 +220,11 @@ base::Result<Figures> measure_deploy(const ModeOptions& options) {
 }
 
 base::Result<Figures> measure_idle(const ModeOptions& options) {
-  BROOD_TRY(Connection agent, Connection::open(options.socket));
-  BROOD_TRY(const AgentState state, agent_state(agent));
+  AgentState state;
+  {
+    BROOD_TRY(Connection agent, Connection::open(options.socket));
+    BROOD_TRY(state, agent_state(agent));
+  }  // a client that holds a connection is looked after
   sleep_us(kSettleUs * 1000);
   BROOD_TRY(const std::uint64_t before, switches_of(state.pid));
   sleep_us(options.seconds * 1'000'000LL);

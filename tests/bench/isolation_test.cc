@@ -7,7 +7,7 @@ namespace {
 
 using Json = nlohmann::json;
 
-const std::vector<std::string> kOwn = {"cgroup:[1]", "ipc:[2]", "mnt:[3]", "net:[4]",
+const std::vector<std::string> kOwn = {"cgroup:[1]", "ipc:[2]",  "mnt:[3]", "net:[4]",
                                        "pid:[5]",    "user:[6]", "uts:[7]"};
 
 Json isolated() {
