@@ -410,6 +410,7 @@ base::Result<brood_control> spawn_message(const SpawnOrder& order) {
   message.sandbox = order.sandbox;
   message.uid_first = order.uid_first;
   message.uid_count = order.uid_count;
+  message.value = order.purpose == Purpose::awaited ? BROOD_AWAITED : 0;
   order.hostname.copy(message.hostname, sizeof message.hostname - 1);
   return message;
 }

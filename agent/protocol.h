@@ -163,11 +163,14 @@ std::string printable(std::string_view text, std::size_t limit);
 
 // --- agent <-> zygote ----------------------------------------------------------------------------
 
+enum class Purpose { stock, awaited };  // awaited: an invocation waits for it
+
 struct SpawnOrder {
   std::uint64_t sandbox = 0;
   std::uint32_t uid_first = 0;  // in the zygote's user namespace
   std::uint32_t uid_count = 0;
   std::string_view hostname;  // at most 63 bytes, no NUL
+  Purpose purpose = Purpose::stock;
 };
 
 brood_control control_message(brood_control_kind kind);

@@ -429,11 +429,13 @@ void RuntimePool::order(SandboxParts parts) {
     return sandbox->spawn_failed("the zygote is not running");
   }
   ordered_.insert(number);
-  zygote_->spawn({.sandbox = number,
-                  .uid_first = uid_first,
-                  .uid_count = kUidsPerSandbox,
-                  .hostname = sandbox->id()},
-                 sandbox->descriptors_for_zygote());
+  zygote_->spawn(
+      {.sandbox = number,
+       .uid_first = uid_first,
+       .uid_count = kUidsPerSandbox,
+       .hostname = sandbox->id(),
+       .purpose = claims_.size() >= starting_.size() ? Purpose::awaited : Purpose::stock},
+      sandbox->descriptors_for_zygote());
   sandbox->close_zygote_copies();
 }
 

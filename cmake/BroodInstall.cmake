@@ -2,7 +2,7 @@
 # (cmd/broodd.cc): PREFIX/sbin beside PREFIX/lib/brood, whatever a distribution calls its library folder.
 install(TARGETS brood brood-image brood-bench RUNTIME DESTINATION bin)
 install(TARGETS broodd RUNTIME DESTINATION sbin)
-install(TARGETS brood-unpack RUNTIME DESTINATION lib/brood)
+install(TARGETS brood-local brood-unpack RUNTIME DESTINATION lib/brood)
 install(TARGETS brood_python LIBRARY DESTINATION lib/brood/runtimes/python)
 install(FILES ${CMAKE_SOURCE_DIR}/runtimes/python/zygote.py ${CMAKE_SOURCE_DIR}/runtimes/python/sandbox.py
   DESTINATION lib/brood/runtimes/python)

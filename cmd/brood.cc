@@ -1,4 +1,4 @@
-// The command line. Everything it does, it asks of the agent, over the API.
+// The command line: `brood`, and `brood-local` for some of its verbs (cli/verbs.h).
 #include <CLI/CLI.hpp>
 #include <cstdio>
 #include <cstdlib>
@@ -31,16 +31,17 @@ int run(int argc, char** argv) {
   app.fallthrough();
   app.footer(kFooter);
   cli::Session session;
+  session.arguments = argv;
   session.socket = "/run/brood/brood.sock";
   app.add_option("--socket", session.socket, "where the agent listens")
       ->type_name("PATH")
       ->envname("BROOD_SOCKET")
       ->capture_default_str();
-  cli::add_deploy(app, session);
+  cli::add_local(app, session);
   cli::add_invoke(app, session);
   cli::add_functions(app, session);
   cli::add_watching(app, session);
-  cli::add_host(app, session);
+  cli::add_version(app, session);
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {

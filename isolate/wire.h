@@ -24,7 +24,8 @@ enum brood_control_kind {
   /* agent -> zygote */
   BROOD_CONFIGURE =
       1,           /* + 1 descriptor: a sealed memfd holding the sandbox plan (isolate/plan.h) */
-  BROOD_SPAWN = 2, /* + 5 descriptors, in the order of enum brood_spawn_fd */
+  BROOD_SPAWN = 2, /* + 5 descriptors, in the order of enum brood_spawn_fd; value: BROOD_AWAITED or
+                      0 */
   BROOD_STOP = 3,  /* leave with status 0; the sandboxes live on */
   /* zygote -> agent */
   BROOD_BOOTED = 16,  /* value: BROOD_WIRE_VERSION; text: interpreter's version */
@@ -33,6 +34,10 @@ enum brood_control_kind {
       18,            /* value: errno of the fork or of the writing of its maps; text: what failed */
   BROOD_EXITED = 19, /* pid 1 was reaped; value: its wait status as waitpid(2) gives it */
 };
+
+/* SPAWN: somebody waits for this sandbox already. It is as complete as any other, and is ready
+ * without what only makes a later bind quicker. */
+#define BROOD_AWAITED 1u
 
 /* A SPAWN's descriptors. */
 enum brood_spawn_fd {

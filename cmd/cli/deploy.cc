@@ -284,10 +284,7 @@ std::string json_text(std::string_view name, const std::string& text) {
 
 void add_deploy(CLI::App& app, Session& session) {
   auto flags = std::make_shared<DeployFlags>();
-  CLI::App* verb = app.add_subcommand(
-      "deploy",
-      "Make a function of a folder, a file or an archive; brood.toml in the folder may "
-      "say how, and flags win over it");
+  CLI::App* verb = app.add_subcommand(kDeploy.name, kDeploy.help);
   verb->add_option("name", flags->name, "the function")->required();
   verb->add_option("path", flags->path, "its code: a folder, a file, a .zip or a .tar")->required();
   for (const SettingName& setting : kSettings) {

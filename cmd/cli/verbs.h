@@ -15,15 +15,33 @@ namespace cli {
 
 // What is common to all verbs, and the one that was chosen.
 struct Session {
+  char** arguments = nullptr;  // main's own
   std::string socket;
   // 0, or the exit status of a verb that has told the user itself what went wrong.
   std::function<Outcome<int>()> run;
 };
 
-void add_deploy(CLI::App& app, Session& session);
+// What lists a verb where it is not at home.
+struct VerbName {
+  const char* name;
+  const char* help;
+};
+constexpr VerbName kDeploy{"deploy",
+                           "Make a function of a folder, a file or an archive; brood.toml in the "
+                           "folder may say how, and flags win over it"};
+constexpr VerbName kCheck{
+    "check", "What this host offers, what is missing, what that costs and how it is mended"};
+
 void add_invoke(CLI::App& app, Session& session);
 void add_functions(CLI::App& app, Session& session);  // list, describe, remove, stats
 void add_watching(CLI::App& app, Session& session);   // ps, logs, runtimes
-void add_host(CLI::App& app, Session& session);       // version, check
+void add_version(CLI::App& app, Session& session);
+
+// The verbs that work on this side before they ask the agent, or instead: they are linked with
+// libraries whose loading would be most of the time that any other verb takes. They are at home in
+// `brood-local` (local.cc), which `brood` becomes when one of them is asked for (elsewhere.cc).
+void add_local(CLI::App& app, Session& session);
+void add_deploy(CLI::App& app, Session& session);
+void add_check(CLI::App& app, Session& session);
 
 }  // namespace cli

@@ -102,7 +102,8 @@ def warm_up(sandbox):
     """CPython specialises code that runs often; better once here than in every sandbox."""
     sandbox.reseed()  # OpenSSL's first use of its generator sets up far more than later ones
     for _ in range(12):
-        sandbox.rehearse()
+        sandbox.rehearse(failures=True)
+    sandbox.rehearse()  # its frames are made here
     remember_type_checks()
     gc.collect()
     gc.freeze()
@@ -117,7 +118,7 @@ class Zygote:
     def send(self, kind, value=0, number=0, text="", fds=()):
         self.brood.send_control(CONTROL_FD, kind, value, number, text, fds)
 
-    def spawn(self, number, uid_first, uid_count, hostname, fds):
+    def spawn(self, flags, number, uid_first, uid_count, hostname, fds):
         """Makes one sandbox. In its handler's process this does not return."""
         threads = len(os.listdir("/proc/self/task"))
         if threads != 1:
@@ -135,15 +136,15 @@ class Zygote:
             return
         if pid == 0:
             self.children.clear()
-            self.be_sandbox()
+            self.be_sandbox(flags & self.brood.AWAITED)
         self.children[pid] = number
         self.send(self.brood.SPAWNED, 0, number, "", (pidfd,))
         os.close(pidfd)
 
-    def be_sandbox(self):
+    def be_sandbox(self, awaited):
         status = 1
         try:
-            status = self.sandbox.main(self.brood.CONN_FD)
+            status = self.sandbox.main(self.brood.CONN_FD, awaited)
         except BaseException:
             sys.excepthook(*sys.exc_info())
         finally:
@@ -160,10 +161,10 @@ class Zygote:
 
     def handle(self, message):
         """Carries out one message of the agent's; False when it was the last."""
-        kind, _, number, uid_first, uid_count, hostname, fds = message
+        kind, flags, number, uid_first, uid_count, hostname, fds = message
         try:
             if kind == self.brood.SPAWN:
-                self.spawn(number, uid_first, uid_count, hostname, fds)
+                self.spawn(flags, number, uid_first, uid_count, hostname, fds)
             elif kind == self.brood.CONFIGURE:
                 self.brood.configure(*fds)
             elif kind == self.brood.STOP:

@@ -332,6 +332,11 @@ TEST_CASE("a spawn order carries its range and host name, or says why it cannot"
   CHECK(message->kind == BROOD_SPAWN);
   CHECK(message->uid_first == 100'000);
   CHECK(std::string(message->hostname) == "sandbox-5");
+  CHECK(message->value == 0);
+  const auto awaited =
+      agent::spawn_message({.uid_count = 1, .hostname = "h", .purpose = agent::Purpose::awaited});
+  REQUIRE(awaited);
+  CHECK(awaited->value == BROOD_AWAITED);
   CHECK_FALSE(agent::spawn_message({.uid_count = 1, .hostname = std::string(64, 'h')}));
   CHECK_FALSE(agent::spawn_message({.uid_count = 1, .hostname = std::string_view("a\0b", 3)}));
   CHECK_FALSE(agent::spawn_message({.uid_count = 0, .hostname = "h"}));

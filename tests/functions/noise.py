@@ -75,12 +75,13 @@ def fork_bomb(until):
 
 
 def files(until):
-    """Fills its scratch space, empties it, fills it."""
+    """Fills its scratch space to half of its memory, which holds it too, empties it, fills it."""
     written = 0
+    room = int(os.environ["BROOD_MEMORY_BYTES"]) // 2
     while time.monotonic() < until:
         with open("/tmp/filler", "wb", buffering=0) as file:
             try:
-                while time.monotonic() < until:
+                while time.monotonic() < until and file.tell() < room:
                     written += file.write(PIECE)
             except OSError:
                 pass

@@ -1,11 +1,10 @@
-// brood version, check
+// brood check
 #include <CLI/CLI.hpp>
 #include <algorithm>
 #include <memory>
 #include <nlohmann/json.hpp>
 
 #include "agent/host_check.h"
-#include "cmd/cli/client.h"
 #include "cmd/cli/io.h"
 #include "cmd/cli/text.h"
 #include "cmd/cli/verbs.h"
@@ -14,24 +13,6 @@ namespace cli {
 namespace {
 
 using Json = nlohmann::ordered_json;
-
-Outcome<int> version(bool json, const Session& session) {
-  Client client(session.socket);
-  auto response = expect_success(client.ask({"GET", "/version", "", ""}));
-  const Json agent = response ? Json::parse(response->body) : Json();
-  std::string text = "client " BROOD_VERSION "\n";
-  if (response) {
-    text += "agent  " + agent.value("version", "") + " (API " +
-            std::to_string(agent.value("api", 0)) + ")\n";
-  }
-  CLI_TRY([[maybe_unused]] const int done,
-          write_output(json ? Json({{"client", BROOD_VERSION}, {"agent", agent}}).dump() + "\n"
-                            : text));
-  if (!response) {
-    return tl::unexpected<Failure>(std::move(response.error()));
-  }
-  return 0;
-}
 
 struct CheckFlags {
   agent::HostCheckOptions host;
@@ -78,26 +59,16 @@ Outcome<int> check(const CheckFlags& flags) {
   return static_cast<int>(able ? Exit::ok : Exit::failed);
 }
 
+}  // namespace
+
 void add_check(CLI::App& app, Session& session) {
   auto flags = std::make_shared<CheckFlags>();
-  CLI::App* verb = app.add_subcommand(
-      "check", "What this host offers, what is missing, what that costs and how it is mended");
+  CLI::App* verb = app.add_subcommand(kCheck.name, kCheck.help);
   verb->add_option("--state-dir", flags->host.state_dir, "the agent's")->type_name("DIR");
   verb->add_option("--run-dir", flags->host.run_dir, "the agent's")->type_name("DIR");
   verb->add_option("--cgroup-parent", flags->host.cgroup, "the agent's")->type_name("PATH");
   verb->add_flag("--json", flags->json, "print the findings as JSON");
   verb->callback([flags, &session] { session.run = [flags] { return check(*flags); }; });
-}
-
-}  // namespace
-
-void add_host(CLI::App& app, Session& session) {
-  add_check(app, session);
-  auto json = std::make_shared<bool>(false);
-  CLI::App* verb = app.add_subcommand("version", "The versions of this program and of the agent");
-  verb->add_flag("--json", *json, "print them as JSON");
-  verb->callback(
-      [json, &session] { session.run = [json, &session] { return version(*json, session); }; });
 }
 
 }  // namespace cli

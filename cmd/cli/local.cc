@@ -1,0 +1,11 @@
+// The local verbs, at home.
+#include "cmd/cli/verbs.h"
+
+namespace cli {
+
+void add_local(CLI::App& app, Session& session) {
+  add_deploy(app, session);
+  add_check(app, session);
+}
+
+}  // namespace cli
