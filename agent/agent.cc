@@ -10,6 +10,7 @@
 #include <algorithm>
 
 #include "agent/clock.h"
+#include "agent/command_runner.h"
 #include "agent/compile_job.h"
 #include "base/digest.h"
 #include "base/file.h"
@@ -22,6 +23,8 @@ namespace {
 // Everything waits for the agent, which works little: where processors are short it goes first. Ten
 // times what each runtime has.
 constexpr std::uint32_t kOwnWeight = 1000;
+// Sandboxes that wait for a command, once the first of an image has been run.
+constexpr std::uint32_t kCommandPool = 2;
 
 Failure not_found(std::string_view name) {
   return {404, "not_found", "there is no function '" + std::string(name) + "'"};
@@ -253,6 +256,23 @@ RuntimePool* Agent::pool_of(const std::string& runtime) {
   return add_runtime(config);
 }
 
+// A dot is in no image's name, so that none has this one.
+RuntimePool* Agent::command_pool_of(const std::string& image) {
+  const std::string name = "run." + image;
+  if (const auto found = pools_.find(name); found != pools_.end()) {
+    return found->second.pool.get();
+  }
+  if (!rootfs::open_image(config_.images_dir, image)) {
+    return nullptr;
+  }
+  RuntimeConfig config;
+  config.name = name;
+  config.image = image;
+  config.kind = RuntimeKind::commands;
+  config.pool_min = kCommandPool;
+  return add_runtime(config);
+}
+
 base::Status Agent::load_functions() {
   BROOD_TRY(const std::vector<Function> functions, registry_->load_all());
   for (const Function& function : functions) {
@@ -479,6 +499,66 @@ std::shared_ptr<InvocationHandle> Agent::invoke(InvocationRequest request,
   return found->second->invoke(std::move(request), std::move(done));
 }
 
+// --- commands ------------------------------------------------------------------------------------
+
+tl::expected<std::shared_ptr<CommandHandle>, Failure> Agent::run(CommandRequest request,
+                                                                 CommandCallbacks callbacks) {
+  if (draining_) {
+    return tl::unexpected(Failure{503, "draining", "the agent is stopping"});
+  }
+  if (auto problem = validate(request); !problem.empty()) {
+    return tl::unexpected(invalid(std::move(problem)));
+  }
+  RuntimePool* pool = command_pool_of(request.image);
+  if (pool == nullptr) {
+    return tl::unexpected(Failure{
+        404, "not_found", "there is no image '" + request.image + "' in " + config_.images_dir});
+  }
+  pool->start();
+  const auto runner = std::make_shared<CommandRunner>(
+      CommandContext{.loop = loop_,
+                     .soft_limits = !limits_not_enforced_.empty(),
+                     .count_running = [this](int change) { running_ += change; }},
+      *pool, std::move(request), std::move(callbacks));
+  std::erase_if(commands_, [](const auto& one) { return one.expired(); });
+  commands_.push_back(runner);
+  runner->start();
+  return runner;
+}
+
+tl::expected<std::shared_ptr<Sandbox>, Failure> Agent::command_sandbox(std::string_view id) const {
+  for (const auto& [name, runtime] : pools_) {
+    const auto sandbox = runtime.pool->find(id);
+    if (sandbox != nullptr && !sandbox->command.empty()) {
+      return sandbox;
+    }
+  }
+  return tl::unexpected(
+      Failure{404, "not_found", "no sandbox '" + std::string(id) + "' runs a command"});
+}
+
+tl::expected<void, Failure> Agent::signal(std::string_view sandbox, int number) {
+  const auto found = command_sandbox(sandbox);
+  if (!found) {
+    return tl::unexpected(found.error());
+  }
+  if (const auto sent = (*found)->signal_handler(number); !sent) {
+    return tl::unexpected(conflict(sent.error().message()));
+  }
+  return {};
+}
+
+tl::expected<void, Failure> Agent::set_paused(std::string_view sandbox, bool paused) {
+  const auto found = command_sandbox(sandbox);
+  if (!found) {
+    return tl::unexpected(found.error());
+  }
+  if (const auto done = (*found)->freeze(paused); !done) {
+    return tl::unexpected(internal(done.error()));
+  }
+  return {};
+}
+
 // --- what there is -------------------------------------------------------------------------------
 
 std::vector<SandboxStatus> Agent::sandboxes() const {
@@ -560,6 +640,11 @@ void Agent::finish_drain(std::function<void()> done) {
   }
   for (const auto& runner : removed_) {
     runner->stop();
+  }
+  for (const auto& command : commands_) {
+    if (const auto runner = command.lock()) {
+      runner->stop();
+    }
   }
   stop_pools([this, done = std::move(done)] {
     maker_->finish();

@@ -23,6 +23,8 @@
 
 namespace agent {
 
+class CommandRunner;
+
 class Agent : public Service {
  public:
   // Takes the state directory, clears what an earlier agent left, and makes ready to serve. Must be
@@ -49,6 +51,10 @@ class Agent : public Service {
   std::shared_ptr<InvocationHandle> invoke(InvocationRequest request,
                                            std::function<void(Outcome&&)> done) override;
   std::uint64_t payload_limit() const override { return config_.payload_limit; }
+  tl::expected<std::shared_ptr<CommandHandle>, Failure> run(CommandRequest request,
+                                                            CommandCallbacks callbacks) override;
+  tl::expected<void, Failure> signal(std::string_view sandbox, int number) override;
+  tl::expected<void, Failure> set_paused(std::string_view sandbox, bool paused) override;
   std::vector<SandboxStatus> sandboxes() const override;
   AgentStatus status() const override;
   std::string metrics() const override;
@@ -68,6 +74,8 @@ class Agent : public Service {
   void find_runtimes();
   PoolContext pool_context();
   RuntimePool* pool_of(const std::string& runtime);
+  RuntimePool* command_pool_of(const std::string& image);
+  tl::expected<std::shared_ptr<Sandbox>, Failure> command_sandbox(std::string_view id) const;
   bool room(Need need) const;
   std::size_t waiting_for_room() const;
   void make_room();
@@ -113,7 +121,8 @@ class Agent : public Service {
   std::map<std::string, Runtime, std::less<>> pools_;
   Runners runners_;
   std::vector<std::shared_ptr<FunctionRunner>> removed_;  // that still run something
-  std::set<std::string> changing_;                        // functions with a change under way
+  std::vector<std::weak_ptr<CommandRunner>> commands_;
+  std::set<std::string> changing_;  // functions with a change under way
   int sandbox_count_ = 0;
   std::size_t making_room_ = 0;  // ended for it, and not yet gone
   int running_ = 0;

@@ -16,12 +16,17 @@ namespace agent {
 
 enum class LimitsMode { enforce, best_effort };
 
+// What a runtime's sandboxes are bound to: functions, by the zygote of its image's interpreter, or
+// commands, by brood's own.
+enum class RuntimeKind { functions, commands };
+
 struct RuntimeConfig {
   std::string name;
   std::string image;                 // a name in images_dir
   std::vector<std::string> preload;  // modules, beside those that the image names
   std::uint32_t pool_min = 4;        // sandboxes kept ready
   std::uint32_t pool_max = 32;       // kept ready when the pool has been found empty lately
+  RuntimeKind kind = RuntimeKind::functions;
 };
 
 struct AgentConfig {

@@ -181,8 +181,42 @@ std::optional<LineSplitter::Line> LineSplitter::next(std::string_view& bytes) {
   return take(text, false);
 }
 
+// --- which are open ------------------------------------------------------------------------------
+
+void OpenLogs::used(FunctionLog& log) {
+  if (!logs_.empty() && logs_.front() == &log) {
+    return;
+  }
+  logs_.remove(&log);
+  logs_.push_front(&log);
+  if (logs_.size() > kMost) {
+    logs_.back()->directory_.reset();
+    logs_.back()->current_.reset();
+    logs_.pop_back();
+  }
+}
+
+void OpenLogs::forget(const FunctionLog& log) {
+  logs_.remove_if([&](const FunctionLog* one) { return one == &log; });
+}
+
+// --- one function's ------------------------------------------------------------------------------
+
+FunctionLog::FunctionLog(std::shared_ptr<OpenLogs> open, std::string name, const LogLimits& limits)
+    : open_(std::move(open)), name_(std::move(name)), limits_(limits) {}
+
 FunctionLog::~FunctionLog() {
   (void)flush();
+  open_->forget(*this);
+}
+
+Status FunctionLog::be_open() {
+  if (!directory_) {
+    BROOD_TRY(directory_,
+              base::open_at(open_->directory(), name_, O_RDONLY | O_DIRECTORY | O_NOFOLLOW));
+  }
+  open_->used(*this);
+  return current_ ? Status() : open_current();
 }
 
 void FunctionLog::append(LogSource& source, std::string_view bytes, std::string_view invocation_id,
@@ -228,6 +262,7 @@ Status FunctionLog::write_out() {
     return {};
   }
   lost_lines_ += count;  // until they are written
+  BROOD_CHECK(be_open());
   if (size_ > 0 && size_ + lines.size() > limits_.file_bytes) {
     BROOD_CHECK(rotate());
   }
@@ -284,7 +319,7 @@ Status FunctionLog::drop_half_line() {
 }
 
 Status FunctionLog::recover() {
-  BROOD_CHECK(open_current());
+  BROOD_CHECK(be_open());
   BROOD_CHECK(drop_half_line());
   for (std::uint32_t number = 0; number < limits_.files; ++number) {
     const auto file = base::open_at(directory_.get(), rotated_name(number), O_RDONLY | O_NOFOLLOW);
@@ -303,6 +338,10 @@ Status FunctionLog::recover() {
 Result<std::vector<LogLine>> FunctionLog::read(std::size_t tail, std::uint64_t after_sequence) {
   (void)write_out();  // lines that cannot be written are a gap
   std::vector<LogLine> lines;
+  if (removed_) {
+    return lines;
+  }
+  BROOD_CHECK(be_open());
   // A file is a little over its limit at most, but the limit may have been higher before.
   const std::size_t limit = std::max<std::size_t>(64 << 20, 2 * limits_.file_bytes);
   for (std::uint32_t number = 0; number < limits_.files && lines.size() < tail; ++number) {
@@ -327,19 +366,17 @@ Result<LogStore> LogStore::open(const std::string& path, const LogLimits& limits
   }
   BROOD_CHECK(base::make_directories(path, 0700));
   BROOD_TRY(base::UniqueFd directory, base::open_at(AT_FDCWD, path, O_RDONLY | O_DIRECTORY));
-  return LogStore(std::move(directory), limits);
+  return LogStore(std::make_shared<OpenLogs>(std::move(directory)), limits);
 }
 
 Result<std::shared_ptr<FunctionLog>> LogStore::open_log(const std::string& function) const {
   if (const std::string rule = validate_name(function); !rule.empty()) {
     return fail_because(rule);
   }
-  if (::mkdirat(directory_.get(), function.c_str(), 0700) != 0 && errno != EEXIST) {
+  if (::mkdirat(open_->directory(), function.c_str(), 0700) != 0 && errno != EEXIST) {
     return fail_errno("mkdir", function);
   }
-  BROOD_TRY(base::UniqueFd directory,
-            base::open_at(directory_.get(), function, O_RDONLY | O_DIRECTORY | O_NOFOLLOW));
-  const std::shared_ptr<FunctionLog> log(new FunctionLog(std::move(directory), limits_));
+  const std::shared_ptr<FunctionLog> log(new FunctionLog(open_, function, limits_));
   BROOD_CHECK(log->recover());
   return log;
 }
@@ -364,7 +401,7 @@ Result<std::vector<LogLine>> LogStore::read(std::string_view function, std::size
   }
   struct stat about {};
   const std::string name(function);
-  if (!validate_name(name).empty() || ::fstatat(directory_.get(), name.c_str(), &about, 0) != 0) {
+  if (!validate_name(name).empty() || ::fstatat(open_->directory(), name.c_str(), &about, 0) != 0) {
     return std::vector<LogLine>{};
   }
   BROOD_TRY(const std::shared_ptr<FunctionLog> log, open_log(name));
@@ -382,7 +419,7 @@ Status LogStore::remove(std::string_view function) {
     }
     logs_.erase(known);
   }
-  return base::remove_tree_at(directory_.get(), name);
+  return base::remove_tree_at(open_->directory(), name);
 }
 
 }  // namespace agent

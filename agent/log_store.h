@@ -9,6 +9,7 @@
 #pragma once
 
 #include <cstdint>
+#include <list>
 #include <map>
 #include <memory>
 #include <optional>
@@ -82,6 +83,8 @@ class LogSource {
 };
 
 // The log of one function, open for appending.
+class OpenLogs;
+
 class FunctionLog {
  public:
   ~FunctionLog();
@@ -109,10 +112,11 @@ class FunctionLog {
 
  private:
   friend class LogStore;
-  FunctionLog(base::UniqueFd directory, const LogLimits& limits)
-      : directory_(std::move(directory)), limits_(limits) {}
+  friend class OpenLogs;
+  FunctionLog(std::shared_ptr<OpenLogs> open, std::string name, const LogLimits& limits);
 
   base::Status recover();
+  base::Status be_open();
   base::Status open_current();
   base::Status drop_half_line();
   base::Status rotate();
@@ -120,8 +124,10 @@ class FunctionLog {
   void add_line(const LogSource& source, LineSplitter::Line line, std::int64_t time_ms);
   base::Result<std::vector<LogLine>> read(std::size_t tail, std::uint64_t after_sequence);
 
-  base::UniqueFd directory_;
+  const std::shared_ptr<OpenLogs> open_;
+  const std::string name_;
   const LogLimits limits_;
+  base::UniqueFd directory_;  // both only while it is among the open ones
   base::UniqueFd current_;
   std::uint64_t size_ = 0;  // of the current file
   std::uint64_t next_sequence_ = 1;
@@ -130,6 +136,22 @@ class FunctionLog {
   std::uint64_t lost_lines_ = 0;
   std::optional<base::Error> failure_;
   bool removed_ = false;
+};
+
+// The logs that hold descriptors: those used last. A host may have more functions than descriptors,
+// and few of them print.
+class OpenLogs {
+ public:
+  static constexpr std::size_t kMost = 64;
+
+  explicit OpenLogs(base::UniqueFd directory) : directory_(std::move(directory)) {}
+  int directory() const { return directory_.get(); }
+  void used(FunctionLog& log);
+  void forget(const FunctionLog& log);
+
+ private:
+  base::UniqueFd directory_;      // the store's
+  std::list<FunctionLog*> logs_;  // the last used first
 };
 
 class LogStore {
@@ -149,12 +171,12 @@ class LogStore {
   base::Status remove(std::string_view function);
 
  private:
-  LogStore(base::UniqueFd directory, const LogLimits& limits)
-      : directory_(std::move(directory)), limits_(limits) {}
+  LogStore(std::shared_ptr<OpenLogs> open, const LogLimits& limits)
+      : open_(std::move(open)), limits_(limits) {}
 
   base::Result<std::shared_ptr<FunctionLog>> open_log(const std::string& function) const;
 
-  base::UniqueFd directory_;
+  std::shared_ptr<OpenLogs> open_;
   LogLimits limits_;
   std::map<std::string, std::weak_ptr<FunctionLog>, std::less<>> logs_;
 };

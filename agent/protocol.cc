@@ -125,6 +125,18 @@ base::Status Gather::compile(std::uint64_t invocation, std::string_view path) {
   return add(head, std::span(&path, 1));
 }
 
+base::Status Gather::run(const RunFrame& request) {
+  const std::string_view limits(reinterpret_cast<const char*>(&request.limits),
+                                sizeof request.limits);
+  const std::array<std::string_view, BROOD_RUN_PARTS> parts{request.arguments, request.environment,
+                                                            request.directory, limits};
+  brood_frame_head head{};
+  head.kind = BROOD_FRAME_RUN;
+  head.flags = (request.soft_limits == SoftLimits::wanted ? BROOD_FLAG_SOFT_LIMITS : 0U) |
+               (request.terminal ? BROOD_FLAG_TERMINAL : 0U);
+  return add(head, parts);
+}
+
 base::Status Gather::add(brood_frame_head head, std::span<const std::string_view> parts) {
   if (frames_ == kMaxFrames) {
     return base::fail_because("a gather takes two frames at most");

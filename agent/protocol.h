@@ -40,6 +40,16 @@ struct InvokeRequest {
   std::uint32_t flags = 0;  // BROOD_FLAG_JSON or 0
 };
 
+// A command for a native sandbox (BROOD_FRAME_RUN). Its streams go with it as descriptors.
+struct RunFrame {
+  std::string_view arguments;    // each ended by NUL
+  std::string_view environment;  // KEY=VALUE, each ended by NUL
+  std::string_view directory;
+  brood_run_limits limits{};
+  SoftLimits soft_limits = SoftLimits::unneeded;
+  bool terminal = false;
+};
+
 // Up to two frames, ready for writev(2) or an Asio scatter write. Small parts are copied in; a part
 // over kCopyBelow is only pointed at, and has to live until the gather is done. Neither copies nor
 // moves: its pieces point into itself.
@@ -58,6 +68,7 @@ class Gather {
   base::Status invoke(const InvokeRequest& request);
   // `path` is below BROOD_CODE_DIR, without a leading slash.
   base::Status compile(std::uint64_t invocation, std::string_view path);
+  base::Status run(const RunFrame& request);
 
   std::size_t size() const;               // bytes still to be written
   std::span<const iovec> pieces() const;  // what they are; empty when done

@@ -46,6 +46,11 @@ milliseconds back_off_time(std::uint32_t failures) {
   return std::min(kLongestRetry, kFirstRetry * (1 << shift));
 }
 
+// No image's name begins with an underscore, and no cgroup's may have a dot.
+std::string cgroup_name(const RuntimeConfig& config) {
+  return config.kind == RuntimeKind::commands ? "_" + config.image : config.name;
+}
+
 }  // namespace
 
 RuntimePool::RuntimePool(PoolContext context, RuntimeConfig config)
@@ -109,7 +114,7 @@ base::Status RuntimePool::claim_resources() {
             isolate::plan_zygote({.filter = context_.zygote_filter}, context_.features));
   BROOD_TRY(UidArea area, UidArea::claim(context_.config.run_dir + "/areas"));
   BROOD_TRY(cgroups::Cgroup cgroup,
-            context_.cgroups.create_inner(context_.cgroups.root(), config_.name));
+            context_.cgroups.create_inner(context_.cgroups.root(), cgroup_name(config_)));
   // A zygote may put its children into their cgroups: the kernel asks for write permission on
   // cgroup.procs of the nearest common ancestor, which is this one.
   BROOD_CHECK(cgroup.chown_procs(area.first_uid()));
@@ -122,9 +127,11 @@ base::Result<std::unique_ptr<Zygote>> RuntimePool::spawn_zygote() {
   constexpr rootfs::MountFlags read_only{.read_only = true, .nosuid = true, .nodev = true};
   BROOD_TRY(const base::UniqueFd image, rootfs::clone_tree(image_->root.get(), read_only));
   BROOD_TRY(const base::UniqueFd lower, rootfs::clone_tree(image_->root.get(), read_only));
+  const bool commands = config_.kind == RuntimeKind::commands;
   BROOD_TRY(
       const base::UniqueFd support_dir,
-      base::open_at(AT_FDCWD, context_.config.support_dir + "/python", O_RDONLY | O_DIRECTORY));
+      base::open_at(AT_FDCWD, context_.config.support_dir + (commands ? "/native" : "/python"),
+                    O_RDONLY | O_DIRECTORY));
   BROOD_TRY(const base::UniqueFd support, rootfs::clone_tree(support_dir.get(), read_only));
   BROOD_TRY(const base::UniqueFd devices, rootfs::device_tmpfs());
   BROOD_TRY(const base::UniqueFd run, rootfs::run_tmpfs({"brood", "image"}));
@@ -134,7 +141,7 @@ base::Result<std::unique_ptr<Zygote>> RuntimePool::spawn_zygote() {
   std::vector<std::string> preload = image_->manifest.preload;
   preload.insert(preload.end(), config_.preload.begin(), config_.preload.end());
   const ZygoteSetup setup{.runtime = config_.name,
-                          .interpreter = image_->manifest.interpreter,
+                          .interpreter = commands ? "" : image_->manifest.interpreter,
                           .preload = std::move(preload),
                           .image_fd = image.get(),
                           .lower_fd = lower.get(),
@@ -688,6 +695,12 @@ SandboxCounts RuntimePool::counts() const {
     }
   }
   return counts;
+}
+
+std::shared_ptr<Sandbox> RuntimePool::find(std::string_view id) const {
+  const auto found = std::find_if(sandboxes_.begin(), sandboxes_.end(),
+                                  [&](const auto& one) { return one.second->id() == id; });
+  return found == sandboxes_.end() ? nullptr : found->second;
 }
 
 void RuntimePool::list(std::vector<SandboxStatus>& into) const {

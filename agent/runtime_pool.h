@@ -80,6 +80,8 @@ class RuntimePool : public SandboxOwner {
   void list(std::vector<SandboxStatus>& into) const;
   const std::string& name() const { return config_.name; }
   const std::string& image_digest() const { return digest_; }
+  // By its id, among all that live; nothing where none has it.
+  std::shared_ptr<Sandbox> find(std::string_view id) const;
   bool owns(const Sandbox& sandbox) const { return sandboxes_.contains(sandbox.number()); }
   std::size_t ready() const { return ready_.size(); }
   // Who waits for a sandbox that this pool could make, if there were room.

@@ -5,8 +5,10 @@
 #include <poll.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 #include <sys/uio.h>
 #include <time.h>
+#include <unistd.h>
 
 #include <cerrno>
 #include <csignal>
@@ -229,12 +231,23 @@ void Sandbox::send(std::shared_ptr<const void> payload) {
   flush();
 }
 
+void Sandbox::send_command(std::shared_ptr<const void> payload,
+                           std::array<base::UniqueFd, 3> streams) {
+  streams_ = std::move(streams);
+  runs_command_ = true;
+  send(std::move(payload));
+}
+
 void Sandbox::flush() {
   while (gather_.size() > 0) {
     const auto pieces = gather_.pieces();
     msghdr header{};
     header.msg_iov = const_cast<iovec*>(pieces.data());
     header.msg_iovlen = pieces.size();
+    alignas(cmsghdr) char room[CMSG_SPACE(3 * sizeof(int))] = {};
+    if (streams_[0]) {
+      attach_streams(header, room, sizeof room);
+    }
     const ssize_t put = ::sendmsg(conn_.native_handle(), &header, MSG_DONTWAIT | MSG_NOSIGNAL);
     if (put < 0) {
       if (errno == EINTR) {
@@ -246,10 +259,22 @@ void Sandbox::flush() {
       }
       break;  // it has gone: the reading side tells why
     }
+    streams_ = {};
     gather_.wrote(static_cast<std::size_t>(put));
   }
   gather_.clear();
   payload_.reset();
+}
+
+void Sandbox::attach_streams(msghdr& header, char* room, std::size_t size) const {
+  const int fds[] = {streams_[0].get(), streams_[1].get(), streams_[2].get()};
+  header.msg_control = room;
+  header.msg_controllen = size;
+  cmsghdr* rights = CMSG_FIRSTHDR(&header);
+  rights->cmsg_level = SOL_SOCKET;
+  rights->cmsg_type = SCM_RIGHTS;
+  rights->cmsg_len = CMSG_LEN(sizeof fds);
+  std::memcpy(CMSG_DATA(rights), fds, sizeof fds);
 }
 
 void Sandbox::wait_writable() {
@@ -347,7 +372,7 @@ void Sandbox::broken(std::string rule) {
 
 // The process has ended, or closed its socket and goes on: pid 1 or the grace time tells which.
 void Sandbox::conn_closed() {
-  if (state_ == State::ending) {
+  if (state_ == State::ending || runs_command_) {
     return;
   }
   grace_.expires_after(kGrace);
@@ -428,6 +453,9 @@ void Sandbox::handle_supervisor(std::string_view bytes, base::UniqueFd descripto
   evidence_.handler_ended = true;
   evidence_.handler_signal = end.code == CLD_EXITED ? 0 : end.status;
   evidence_.handler_status = end.code == CLD_EXITED ? end.status : 0;
+  evidence_.user_us = end.user_us;
+  evidence_.system_us = end.system_us;
+  evidence_.max_rss_kib = end.max_rss_kib;
 }
 
 // --- seccomp's notifications ---------------------------------------------------------------------
@@ -526,6 +554,32 @@ void Sandbox::kill() {
   }
 }
 
+// pid 1's only child, by a pidfd that is held against pid 1 before it is used: a number that the
+// kernel lists now may be somebody else's a moment later.
+base::Status Sandbox::signal_handler(int number) const {
+  const std::string directory = "/proc/" + std::to_string(init_.pid());
+  BROOD_TRY(const std::string listed,
+            base::read_file(directory + "/task/" + std::to_string(init_.pid()) + "/children"));
+  const pid_t pid = static_cast<pid_t>(std::strtol(listed.c_str(), nullptr, 10));
+  if (pid <= 0 || init_.ended()) {
+    return base::fail(base::Error("signal the command", ESRCH));
+  }
+  const base::PidRef handler(pid,
+                             base::UniqueFd(static_cast<int>(::syscall(SYS_pidfd_open, pid, 0))));
+  BROOD_TRY(const std::string again,
+            base::read_file(directory + "/task/" + std::to_string(init_.pid()) + "/children"));
+  if (!handler || std::strtol(again.c_str(), nullptr, 10) != pid) {
+    return base::fail(base::Error("signal the command", ESRCH));
+  }
+  return handler.signal(number);
+}
+
+base::Status Sandbox::freeze(bool frozen) {
+  BROOD_CHECK(parts_.cgroup.freeze(frozen ? cgroups::Freeze::frozen : cgroups::Freeze::thawed));
+  frozen_ = frozen;
+  return {};
+}
+
 void Sandbox::wait_end() {
   end_.async_wait(stream_descriptor::wait_read,
                   [self = shared_from_this()](const boost::system::error_code& error) {
@@ -577,7 +631,8 @@ SandboxStatus Sandbox::status() const {
   status.id = id_;
   status.runtime = runtime_;
   status.function = function;
-  status.state = status_name(state_);
+  status.command = command;
+  status.state = frozen_ ? "paused" : status_name(state_);
   status.pid = init_.pid();
   status.host_uid = host_uid_;
   status.age_ms = (monotonic_ns() - born_ns_) / 1'000'000;

@@ -1,6 +1,8 @@
 // One sandbox as the agent sees it, from the order to its zygote until nothing of it is left.
 #pragma once
 
+#include <sys/socket.h>
+
 #include <array>
 #include <boost/asio/io_context.hpp>
 #include <boost/asio/posix/stream_descriptor.hpp>
@@ -94,6 +96,8 @@ class Sandbox : public std::enable_shared_from_this<Sandbox> {
   base::Status limit(const FunctionSettings& settings);
   // Sends what `gather` holds; `payload` is what it points to and is kept until all is written.
   void send(std::shared_ptr<const void> payload);
+  // The same for a RUN, with the command's standard streams. The command closes the socket.
+  void send_command(std::shared_ptr<const void> payload, std::array<base::UniqueFd, 3> streams);
   Gather& gather() { return gather_; }
 
   // Kills every process of it. `on_gone` follows. The first evidence stands.
@@ -115,7 +119,13 @@ class Sandbox : public std::enable_shared_from_this<Sandbox> {
   std::uint32_t slot() const { return parts_.slot; }
   const std::string& setup_problem() const { return setup_problem_; }
   SandboxStatus status() const;
+  // Signals, stops or continues what runs in it. ESRCH where that has ended.
+  base::Status signal_handler(int number) const;
+  base::Status freeze(bool frozen);
+  std::uint32_t host_uid() const { return host_uid_; }
+  base::Result<cgroups::Usage> usage() const { return parts_.cgroup.usage(); }
   std::string function;  // bound to it; empty in the pool
+  std::string command;   // or what it runs, for people
   SandboxParts release_parts() { return std::move(parts_); }
 
  private:
@@ -133,6 +143,7 @@ class Sandbox : public std::enable_shared_from_this<Sandbox> {
   void take_output_turn();
   bool read_output(std::size_t most);
   void wait_writable();
+  void attach_streams(msghdr& header, char* room, std::size_t size) const;
   void flush();
   void wait_end();
   void conn_closed();
@@ -157,6 +168,9 @@ class Sandbox : public std::enable_shared_from_this<Sandbox> {
   FrameReader reader_;
   Gather gather_;
   std::shared_ptr<const void> payload_;
+  std::array<base::UniqueFd, 3> streams_;  // to go with the next byte that is written
+  bool runs_command_ = false;
+  bool frozen_ = false;
   bool writing_ = false;
   Evidence evidence_;
   struct Counters {

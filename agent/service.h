@@ -13,6 +13,7 @@
 #include <tl/expected.hpp>
 #include <vector>
 
+#include "agent/command.h"
 #include "agent/types.h"
 #include "base/fd.h"
 
@@ -48,6 +49,22 @@ class InvocationHandle {
   virtual void cancel() = 0;
 };
 
+// A command that runs or waits to. `cancel`: its caller has hung up, and it is killed.
+class CommandHandle {
+ public:
+  virtual ~CommandHandle() = default;
+  virtual void cancel() = 0;
+};
+
+struct CommandStarted {
+  std::string sandbox;                  // its id
+  std::vector<base::UniqueFd> streams;  // the caller's: see CommandStreams::outside
+};
+struct CommandCallbacks {
+  std::function<void(CommandStarted)> started;
+  std::function<void(CommandEnd)> done;
+};
+
 struct DeployRequest {
   std::string name;
   std::string code_digest;
@@ -75,7 +92,8 @@ struct SandboxStatus {
   std::string id;
   std::string runtime;
   std::string function;        // empty: in the pool
-  std::string state;           // starting, pool, idle, running, ending
+  std::string command;         // what `brood run` started in it
+  std::string state;           // starting, pool, idle, running, paused, ending
   int pid = 0;                 // pid 1 of the sandbox, as the host numbers it
   std::uint32_t host_uid = 0;  // first uid of its range
   std::int64_t age_ms = 0;
@@ -146,6 +164,13 @@ class Service {
   virtual std::shared_ptr<InvocationHandle> invoke(InvocationRequest request,
                                                    std::function<void(Outcome&&)> done) = 0;
   virtual std::uint64_t payload_limit() const = 0;  // bytes
+
+  // Refuses what cannot be asked; what goes wrong later is an ending.
+  virtual tl::expected<std::shared_ptr<CommandHandle>, Failure> run(CommandRequest request,
+                                                                    CommandCallbacks callbacks) = 0;
+  // Of a sandbox that runs a command, by its id; 404 for any other.
+  virtual tl::expected<void, Failure> signal(std::string_view sandbox, int number) = 0;
+  virtual tl::expected<void, Failure> set_paused(std::string_view sandbox, bool paused) = 0;
 
   virtual std::vector<SandboxStatus> sandboxes() const = 0;
   virtual AgentStatus status() const = 0;

@@ -24,6 +24,9 @@ struct Evidence {
   int handler_signal = 0;           //   by this signal, or
   int handler_status = 0;           //   with this exit status
   std::string own_fault{};          // brood could not begin, or not go on; says why
+  std::uint64_t user_us = 0;        // pid 1's word, as far as it waited: of the handler's process
+  std::uint64_t system_us = 0;
+  std::uint64_t max_rss_kib = 0;
 };
 
 // The settings give the limits that are named in the outcome.

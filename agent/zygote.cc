@@ -64,6 +64,9 @@ base::Result<base::UniqueFd> sealed(const isolate::Plan& plan) {
 }
 
 std::vector<std::string> arguments_of(const ZygoteSetup& setup) {
+  if (setup.interpreter.empty()) {
+    return {"/run/brood/brood-zygote"};
+  }
   // -I: nothing of the environment or of the working directory; -B: no byte code is written.
   std::vector<std::string> arguments{setup.interpreter, "-I", "-B", "/run/brood/zygote.py"};
   for (const std::string& module : setup.preload) {

@@ -13,6 +13,7 @@
 #include <boost/beast/core/flat_buffer.hpp>
 #include <boost/beast/http/error.hpp>
 #include <boost/beast/http/parser.hpp>
+#include <cstring>
 #include <optional>
 #include <string>
 #include <utility>
@@ -177,6 +178,31 @@ Refusal too_large(BodyUse use, std::uint64_t limit) {
           {}};
 }
 
+// All of it or nothing.
+bool send_with_descriptors(int socket, std::string_view bytes,
+                           const std::vector<base::UniqueFd>& descriptors) {
+  constexpr std::size_t kMost = 3;
+  int fds[kMost];
+  const std::size_t count = std::min(descriptors.size(), kMost);
+  for (std::size_t i = 0; i < count; ++i) {
+    fds[i] = descriptors[i].get();
+  }
+  alignas(cmsghdr) char room[CMSG_SPACE(sizeof fds)] = {};
+  iovec piece{const_cast<char*>(bytes.data()), bytes.size()};
+  msghdr header{};
+  header.msg_iov = &piece;
+  header.msg_iovlen = 1;
+  header.msg_control = room;
+  header.msg_controllen = CMSG_SPACE(count * sizeof(int));
+  cmsghdr* rights = CMSG_FIRSTHDR(&header);
+  rights->cmsg_level = SOL_SOCKET;
+  rights->cmsg_type = SCM_RIGHTS;
+  rights->cmsg_len = CMSG_LEN(count * sizeof(int));
+  std::memcpy(CMSG_DATA(rights), fds, count * sizeof(int));
+  return ::sendmsg(socket, &header, MSG_DONTWAIT | MSG_NOSIGNAL) ==
+         static_cast<ssize_t>(bytes.size());
+}
+
 class HttpConnection final : public Connection,
                              public BodyTarget,
                              public std::enable_shared_from_this<HttpConnection> {
@@ -231,6 +257,9 @@ class HttpConnection final : public Connection,
   enum class BodyTaken { yes, no };
   void invoke(BodyTaken body_taken);
   void serve_logs();
+  void serve_command();
+  void command_started(agent::CommandStarted&& started);
+  void command_ended(const agent::CommandEnd& end);
 
   void refuse(const Refusal& refusal);
   void respond(Reply&& reply);
@@ -277,6 +306,7 @@ class HttpConnection final : public Connection,
   std::unique_ptr<agent::Upload> upload_;
 
   std::shared_ptr<agent::InvocationHandle> invocation_;
+  std::shared_ptr<agent::CommandHandle> command_;
   std::string out_head_;
   std::string out_body_;
 
@@ -561,6 +591,17 @@ void HttpConnection::serve() {
     case Endpoint::logs:
       serve_logs();
       break;
+    case Endpoint::run:
+      serve_command();
+      break;
+    case Endpoint::signal:
+      respond(done_reply(host_.service.signal(route_.sandbox, route_.signal)));
+      break;
+    case Endpoint::pause:
+    case Endpoint::resume:
+      respond(
+          done_reply(host_.service.set_paused(route_.sandbox, route_.endpoint == Endpoint::pause)));
+      break;
     default:
       respond(answer(route_, host_.service));
       break;
@@ -642,6 +683,59 @@ void HttpConnection::serve_logs() {
   respond(std::move(reply));
 }
 
+// The answer is two lines: that the command runs, with its streams as descriptors, and how it
+// ended. An ending without a beginning is the second line alone.
+void HttpConnection::serve_command() {
+  auto request = parse_command(body_);
+  if (!request) {
+    return respond(reply_of(Refusal{400, "invalid_argument", request.error().message(), {}}));
+  }
+  request->client_uid = client_uid_;
+  last_request_ = true;
+  auto command = host_.service.run(
+      *std::move(request),
+      {.started = [self = shared_from_this()](
+                      agent::CommandStarted started) { self->command_started(std::move(started)); },
+       .done = [self = shared_from_this()](
+                   const agent::CommandEnd& end) { self->command_ended(end); }});
+  if (!command) {
+    return respond(reply_of(command.error()));
+  }
+  command_ = *std::move(command);
+}
+
+// In one piece with the descriptors: they come with its first byte. The socket's buffer is empty,
+// and takes it whole.
+void HttpConnection::command_started(agent::CommandStarted&& started) {
+  if (phase_ == Phase::closed) {
+    return;
+  }
+  Reply reply;
+  reply.content_type = "application/x-ndjson";
+  std::string bytes;
+  append_head(reply, Framing::chunked, Persistence::close, bytes);
+  bytes += chunk_of(command_started_json(started));
+  phase_ = Phase::streaming;
+  if (!send_with_descriptors(socket_.native_handle(), bytes, started.streams)) {
+    close();
+  }
+}
+
+void HttpConnection::command_ended(const agent::CommandEnd& end) {
+  command_.reset();
+  if (phase_ == Phase::closed) {
+    return;
+  }
+  if (phase_ == Phase::serving) {
+    Reply reply;
+    reply.content_type = "application/x-ndjson";
+    reply.body = command_end_json(end);
+    return respond(std::move(reply));
+  }
+  log_ends_ = true;
+  write_log(chunk_of(command_end_json(end)) + std::string(kLastChunk));
+}
+
 // --- answering -----------------------------------------------------------------------------------
 
 // Answers a request whose body has not been read: where there is one, or its end cannot be told,
@@ -714,7 +808,7 @@ void HttpConnection::stream_log(Reply&& reply) {
 }
 
 void HttpConnection::pump_log() {
-  if (phase_ != Phase::streaming || log_writing_) {
+  if (phase_ != Phase::streaming || log_writing_ || !log_) {
     return;
   }
   if (log_ends_) {
@@ -807,6 +901,9 @@ void HttpConnection::close() {
   if (const auto invocation = std::exchange(invocation_, nullptr)) {
     invocation->cancel();
   }
+  if (const auto command = std::exchange(command_, nullptr)) {
+    command->cancel();
+  }
   error_code ignored;
   socket_.close(ignored);
   std::exchange(host_.closed, nullptr)(*this);
@@ -826,7 +923,7 @@ void HttpConnection::drain() {
   last_request_ = true;
   if (phase_ == Phase::idle) {
     close();
-  } else if (phase_ == Phase::streaming) {
+  } else if (phase_ == Phase::streaming && log_) {
     end_log();
   }
 }

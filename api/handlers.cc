@@ -72,6 +72,7 @@ BodyUse body_use(Endpoint endpoint) {
     case Endpoint::invoke:
       return BodyUse::payload;
     case Endpoint::deploy:
+    case Endpoint::run:
       return BodyUse::document;
     case Endpoint::upload_code:
       return BodyUse::archive;
@@ -136,6 +137,10 @@ Reply deployed_reply(const tl::expected<agent::Deployed, agent::Failure>& deploy
     return reply_of(deployed.error());
   }
   return json_reply(deployed_json(*deployed), deployed->created ? 201 : 200);
+}
+
+Reply done_reply(const tl::expected<void, agent::Failure>& done) {
+  return done ? json_reply("{}") : reply_of(done.error());
 }
 
 Reply removed_reply(const tl::expected<agent::Function, agent::Failure>& removed) {

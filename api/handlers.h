@@ -25,8 +25,8 @@ BodyUse body_use(Endpoint endpoint);
 bool accepts(BodyUse use, std::string_view content_type);
 agent::ContentKind payload_kind(std::string_view content_type);
 
-// The endpoints that answer from the service's memory: all but upload_code, deploy, remove, invoke
-// and logs.
+// The endpoints that answer from the service's memory and change nothing: all that are a GET or a
+// HEAD, but logs.
 Reply answer(const Route& route, const agent::Service& service);
 
 // Why an invocation was not taken: there is no such function, or the agent is stopping.
@@ -35,6 +35,7 @@ Reply uninvoked_reply(std::string_view name, const agent::Service& service);
 // The answers to what completes later.
 Reply uploaded_reply(tl::expected<std::string, agent::Failure>&& digest);
 Reply deployed_reply(const tl::expected<agent::Deployed, agent::Failure>& deployed);
+Reply done_reply(const tl::expected<void, agent::Failure>& done);
 Reply removed_reply(const tl::expected<agent::Function, agent::Failure>& removed);
 
 // Reads a function's log from where a query begins, as application/x-ndjson.

@@ -155,13 +155,41 @@ Status take_code(const Json& value, std::string& digest) {
   return {};
 }
 
-using Request = agent::DeployRequest;
+Status take_arguments(const Json& value, std::vector<std::string>& arguments) {
+  if (!value.is_array()) {
+    return wrong("a list of strings");
+  }
+  for (const Json& one : value) {
+    BROOD_CHECK(take_text(one, arguments.emplace_back()));
+  }
+  return {};
+}
+
+template <typename Request>
 struct Field {
   std::string_view name;
   Status (*take)(const Json& value, Request& request);
 };
 
-constexpr std::array<Field, 13> kFields{{
+using Command = agent::CommandRequest;
+constexpr std::array<Field<Command>, 13> kCommandFields{{
+    {"image", [](const Json& v, Command& r) { return take_text(v, r.image); }},
+    {"arguments", [](const Json& v, Command& r) { return take_arguments(v, r.arguments); }},
+    {"environment", [](const Json& v, Command& r) { return take_environment(v, r.environment); }},
+    {"directory", [](const Json& v, Command& r) { return take_text(v, r.directory); }},
+    {"memory", [](const Json& v, Command& r) { return take_bytes(v, r.memory_bytes); }},
+    {"cpu", [](const Json& v, Command& r) { return take_cpu(v, r.milli_cpu); }},
+    {"pids", [](const Json& v, Command& r) { return take_count(v, r.pids); }},
+    {"timeout", [](const Json& v, Command& r) { return take_duration(v, r.timeout); }},
+    {"file_size", [](const Json& v, Command& r) { return take_bytes(v, r.file_bytes); }},
+    {"cpu_seconds", [](const Json& v, Command& r) { return take_count(v, r.cpu_seconds); }},
+    {"terminal", [](const Json& v, Command& r) { return take_flag(v, r.terminal); }},
+    {"rows", [](const Json& v, Command& r) { return take_count(v, r.rows); }},
+    {"columns", [](const Json& v, Command& r) { return take_count(v, r.columns); }},
+}};
+
+using Request = agent::DeployRequest;
+constexpr std::array<Field<Request>, 13> kFields{{
     {"code", [](const Json& v, Request& r) { return take_code(v, r.code_digest); }},
     {"runtime", [](const Json& v, Request& r) { return take_text(v, r.settings.runtime); }},
     {"handler", [](const Json& v, Request& r) { return take_text(v, r.settings.handler); }},
@@ -179,8 +207,10 @@ constexpr std::array<Field, 13> kFields{{
     {"network", [](const Json& v, Request& r) { return take_text(v, r.settings.network); }},
 }};
 
-Status take_field(const std::string& name, const Json& value, Request& request) {
-  for (const Field& field : kFields) {
+template <typename Fields, typename Asked>
+Status take_field(const Fields& fields, const std::string& name, const Json& value,
+                  Asked& request) {
+  for (const auto& field : fields) {
     if (field.name != name) {
       continue;
     }
@@ -247,6 +277,7 @@ Json document_of(const agent::SandboxStatus& status) {
       {"id", status.id},
       {"runtime", status.runtime},
       {"function", status.function},
+      {"command", status.command},
       {"state", status.state},
       {"pid", status.pid},
       {"host_uid", status.host_uid},
@@ -304,12 +335,24 @@ Result<agent::DeployRequest> parse_deploy(std::string name, std::string_view bod
   agent::DeployRequest request;
   request.name = std::move(name);
   for (const auto& [key, value] : document.items()) {
-    BROOD_CHECK(take_field(key, value, request));
+    BROOD_CHECK(take_field(kFields, key, value, request));
   }
   if (request.code_digest.empty()) {
     return base::fail_because("'code' is missing: upload it with POST /code");
   }
   if (std::string problem = agent::validate(request.settings); !problem.empty()) {
+    return base::fail_because(std::move(problem));
+  }
+  return request;
+}
+
+Result<agent::CommandRequest> parse_command(std::string_view body) {
+  BROOD_TRY(const Json document, parse_document(body));
+  agent::CommandRequest request;
+  for (const auto& [key, value] : document.items()) {
+    BROOD_CHECK(take_field(kCommandFields, key, value, request));
+  }
+  if (std::string problem = agent::validate(request); !problem.empty()) {
     return base::fail_because(std::move(problem));
   }
   return request;
@@ -386,6 +429,26 @@ std::string function_status_json(const agent::FunctionStatus& status) {
 
 std::string functions_json(const std::vector<agent::FunctionStatus>& functions) {
   return print({{"functions", list_of(functions)}});
+}
+
+std::string command_started_json(const agent::CommandStarted& started) {
+  return print({{"sandbox", started.sandbox}, {"streams", started.streams.size()}}) + "\n";
+}
+
+std::string command_end_json(const agent::CommandEnd& end) {
+  Json document{{"ending", agent::command_ending_name(end.ending)},
+                {"exit_code", agent::exit_code_of(end)}};
+  if (end.signal != 0) {
+    document["signal"] = end.signal;
+  }
+  add_text(document, "syscall", end.syscall);
+  add_text(document, "message", end.message);
+  document["wall_us"] = end.wall_us;
+  document["user_us"] = end.user_us;
+  document["system_us"] = end.system_us;
+  document["memory_peak_bytes"] = end.memory_peak_bytes;
+  document["pids_refusals"] = end.pids_refusals;
+  return print({{"end", std::move(document)}}) + "\n";
 }
 
 std::string sandboxes_json(const std::vector<agent::SandboxStatus>& sandboxes) {

@@ -21,6 +21,9 @@ constexpr std::string_view kApiVersion = "1";
 // wrong type, a missing `code`, nesting deeper than 8, and settings that break agent::validate.
 base::Result<agent::DeployRequest> parse_deploy(std::string name, std::string_view body);
 
+// What POST /commands says; the same rules, and agent::validate(CommandRequest).
+base::Result<agent::CommandRequest> parse_command(std::string_view body);
+
 // An error's document. `code` is a word of `error_codes`.
 struct ErrorBody {
   std::string_view code;
@@ -38,6 +41,9 @@ std::string deployed_json(const agent::Deployed& deployed);
 std::string function_json(const agent::Function& function);
 std::string function_status_json(const agent::FunctionStatus& status);
 std::string functions_json(const std::vector<agent::FunctionStatus>& functions);
+// The two lines of a command's answer, their newlines included.
+std::string command_started_json(const agent::CommandStarted& started);
+std::string command_end_json(const agent::CommandEnd& end);
 std::string sandboxes_json(const std::vector<agent::SandboxStatus>& sandboxes);
 std::string runtimes_json(const std::vector<agent::RuntimeStatus>& runtimes);
 // One line of application/x-ndjson, its newline included.

@@ -1,5 +1,7 @@
 #include "api/router.h"
 
+#include <string.h>
+
 #include <algorithm>
 #include <charconv>
 #include <optional>
@@ -13,6 +15,8 @@ namespace {
 constexpr std::size_t kMaxTarget = 4096;
 constexpr std::string_view kNameSegment = "{name}";
 constexpr std::string_view kDigestSegment = "{digest}";
+constexpr std::string_view kSandboxSegment = "{sandbox}";
+constexpr int kLastSignal = 64;
 
 tl::unexpected<Refusal> refuse(int status, std::string code, std::string message) {
   return tl::unexpected<Refusal>(Refusal{status, std::move(code), std::move(message), {}});
@@ -63,6 +67,7 @@ std::string_view take_until(std::string_view& text, char separator) {
 struct Captures {
   std::optional<std::string_view> name;
   std::optional<std::string_view> digest;
+  std::optional<std::string_view> sandbox;
 };
 
 bool match(std::string_view pattern, std::string_view path, Captures& captures) {
@@ -77,6 +82,8 @@ bool match(std::string_view pattern, std::string_view path, Captures& captures) 
       captures.name = found;
     } else if (expected == kDigestSegment) {
       captures.digest = found;
+    } else if (expected == kSandboxSegment) {
+      captures.sandbox = found;
     } else if (expected != found) {
       return false;
     }
@@ -104,6 +111,28 @@ std::string take_log_parameter(std::string_view key, std::string_view value, Log
   return value == "true" || value == "false" ? "" : "follow is true or false";
 }
 
+// By number, or by name with or without "SIG".
+int signal_of(std::string_view text) {
+  int number = 0;
+  if (parse_number(text, kLastSignal, number)) {
+    return number;
+  }
+  const std::string_view name = text.substr(0, 3) == "SIG" ? text.substr(3) : text;
+  for (number = 1; number < kLastSignal; ++number) {
+    const char* known = ::sigabbrev_np(number);
+    if (known != nullptr && name == known) {
+      return number;
+    }
+  }
+  return 0;
+}
+
+bool is_sandbox_id(std::string_view text) {
+  constexpr std::string_view kAllowed = "abcdefghijklmnopqrstuvwxyz0123456789._-";
+  return !text.empty() && text.size() <= 128 &&
+         text.find_first_not_of(kAllowed) == std::string_view::npos;
+}
+
 std::string take_parameter(std::string_view key, std::string_view value, Route& route) {
   if (route.endpoint == Endpoint::logs && (key == "tail" || key == "after" || key == "follow")) {
     return take_log_parameter(key, value, route.logs);
@@ -111,6 +140,10 @@ std::string take_parameter(std::string_view key, std::string_view value, Route& 
   if (route.endpoint == Endpoint::upload_code && key == "file") {
     route.file = value;
     return is_file_name(value) ? "" : "file is a file's name without its folder";
+  }
+  if (route.endpoint == Endpoint::signal && key == "signal") {
+    route.signal = signal_of(value);
+    return route.signal > 0 ? "" : "signal is a number from 1 to 64, or a name as TERM";
   }
   return "unknown query parameter '" + std::string(key) + "'";
 }
@@ -153,6 +186,12 @@ tl::expected<void, Refusal> take_captures(const Captures& captures, Route& route
       return refuse_argument("code is named by sha256: and 64 lower-case hexadecimal characters");
     }
   }
+  if (captures.sandbox) {
+    if (!is_sandbox_id(*captures.sandbox)) {
+      return refuse_argument("a sandbox's id has letters, digits, '.', '_' and '-'");
+    }
+    route.sandbox = *captures.sandbox;
+  }
   return {};
 }
 
@@ -178,6 +217,10 @@ const std::vector<RoutePattern>& route_patterns() {
       {"POST", "/code", Endpoint::upload_code},
       {"HEAD", "/code/{digest}", Endpoint::has_code},
       {"GET", "/sandboxes", Endpoint::sandboxes},
+      {"POST", "/commands", Endpoint::run},
+      {"POST", "/sandboxes/{sandbox}/signal", Endpoint::signal},
+      {"POST", "/sandboxes/{sandbox}/pause", Endpoint::pause},
+      {"POST", "/sandboxes/{sandbox}/resume", Endpoint::resume},
       {"GET", "/runtimes", Endpoint::runtimes},
       {"GET", "/version", Endpoint::version},
       {"GET", "/status", Endpoint::status},

@@ -4,6 +4,7 @@ install(TARGETS brood brood-image brood-bench RUNTIME DESTINATION bin)
 install(TARGETS broodd RUNTIME DESTINATION sbin)
 install(TARGETS brood-local brood-unpack RUNTIME DESTINATION lib/brood)
 install(TARGETS brood_python LIBRARY DESTINATION lib/brood/runtimes/python)
+install(TARGETS brood_native RUNTIME DESTINATION lib/brood/runtimes/native)
 install(FILES ${CMAKE_SOURCE_DIR}/runtimes/python/zygote.py ${CMAKE_SOURCE_DIR}/runtimes/python/sandbox.py
   DESTINATION lib/brood/runtimes/python)
 

@@ -39,6 +39,7 @@ int run(int argc, char** argv) {
       ->capture_default_str();
   cli::add_local(app, session);
   cli::add_invoke(app, session);
+  cli::add_run(app, session);
   cli::add_functions(app, session);
   cli::add_watching(app, session);
   cli::add_version(app, session);

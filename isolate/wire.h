@@ -94,6 +94,9 @@ enum brood_frame_kind {
   BROOD_FRAME_BIND = 1,    /* parts: enum brood_bind_part */
   BROOD_FRAME_INVOKE = 2,  /* parts: enum brood_invoke_part */
   BROOD_FRAME_COMPILE = 3, /* parts: path of the handler's file below the code mount */
+  BROOD_FRAME_RUN = 4, /* native zygotes: parts: enum brood_run_part; + 3 descriptors, the standard
+                          streams of the command that takes the process's place. No frame follows:
+                          pid 1 tells how it ended */
   /* sandbox -> agent */
   BROOD_FRAME_READY = 16,  /* rehearsed, waiting to be bound; no parts */
   BROOD_FRAME_LOADED = 17, /* the handler is loaded, the first call begins; no parts */
@@ -112,6 +115,9 @@ enum brood_frame_kind {
 #define BROOD_FLAG_SOFT_LIMITS                                              \
   32u /* BIND: also set RLIMIT_DATA and RLIMIT_NPROC from the bind header's \
          values, because the host's cgroups cannot (best effort) */
+
+#define BROOD_FLAG_TERMINAL \
+  64u /* RUN: the streams are one terminal, which becomes the command's own */
 
 struct brood_frame_head {
   uint32_t kind;
@@ -141,6 +147,26 @@ struct brood_bind_limits {
   uint32_t pids;
   uint32_t version; /* the function's */
 };
+
+enum brood_run_part {
+  BROOD_RUN_ARGUMENTS = 0,   /* each ended by NUL; at least one */
+  BROOD_RUN_ENVIRONMENT = 1, /* KEY=VALUE, each ended by NUL */
+  BROOD_RUN_DIRECTORY = 2,   /* where it starts; an absolute path inside */
+  BROOD_RUN_LIMITS = 3,      /* struct brood_run_limits */
+  BROOD_RUN_PARTS = 4,
+};
+
+struct brood_run_limits {
+  uint64_t memory_bytes; /* with FLAG_SOFT_LIMITS, as is pids */
+  uint64_t file_bytes;   /* RLIMIT_FSIZE; 0: none */
+  uint32_t cpu_seconds;  /* RLIMIT_CPU; 0: none */
+  uint32_t pids;
+};
+
+/* How a command ends that could not be started; as docker and the shells have it. */
+#define BROOD_EXIT_NOT_STARTED 125 /* the RUN made no sense */
+#define BROOD_EXIT_NOT_RUNNABLE 126
+#define BROOD_EXIT_NOT_FOUND 127
 
 enum brood_invoke_part {
   BROOD_INVOKE_ID = 0, /* the invocation's id, as text */

@@ -1,6 +1,7 @@
 #include "cmd/cli/client.h"
 
 #include <grp.h>
+#include <sys/socket.h>
 
 #include <boost/asio/buffer.hpp>
 #include <boost/asio/io_context.hpp>
@@ -12,6 +13,7 @@
 #include <boost/beast/http/read.hpp>
 #include <boost/beast/http/string_body.hpp>
 #include <cerrno>
+#include <cstring>
 #include <nlohmann/json.hpp>
 #include <optional>
 #include <utility>
@@ -186,6 +188,97 @@ Outcome<Response> Client::follow(const Request& request,
     return broken(error);
   }
   return response_of(parser);
+}
+
+// --- lines that come with time -------------------------------------------------------------------
+
+struct Client::Lines::State {
+  explicit State(Connection& made) : connection(made) { parser.body_limit(boost::none); }
+  Connection& connection;
+  Parser parser;
+  std::string pending;
+};
+
+Client::Lines::Lines(Connection& connection) : state_(std::make_unique<State>(connection)) {}
+Client::Lines::~Lines() = default;
+
+int Client::Lines::fd() const {
+  return state_->connection.socket.native_handle();
+}
+
+// The first bytes of the answer, as only recvmsg takes them: with what was sent along.
+Outcome<int> Client::Lines::begin() {
+  constexpr std::size_t kFirst = 4096;
+  constexpr std::size_t kMost = 3;
+  auto& input = state_->connection.input;
+  const auto space = input.prepare(kFirst);
+  alignas(cmsghdr) char room[CMSG_SPACE(kMost * sizeof(int))] = {};
+  iovec piece{space.data(), space.size()};
+  msghdr header{};
+  header.msg_iov = &piece;
+  header.msg_iovlen = 1;
+  header.msg_control = room;
+  header.msg_controllen = sizeof room;
+  ssize_t got = 0;
+  do {
+    got = ::recvmsg(fd(), &header, MSG_CMSG_CLOEXEC);
+  } while (got < 0 && errno == EINTR);
+  if (got <= 0) {
+    return broken(got == 0 ? error_code(asio::error::eof)
+                           : error_code(errno, boost::system::system_category()));
+  }
+  input.commit(static_cast<std::size_t>(got));
+  for (const cmsghdr* part = CMSG_FIRSTHDR(&header); part != nullptr;
+       part = CMSG_NXTHDR(&header, const_cast<cmsghdr*>(part))) {
+    for (std::size_t at = CMSG_LEN(0);
+         part->cmsg_type == SCM_RIGHTS && at + sizeof(int) <= part->cmsg_len; at += sizeof(int)) {
+      int one = -1;
+      std::memcpy(&one, reinterpret_cast<const char*>(part) + at, sizeof one);
+      descriptors_.emplace_back(one);
+    }
+  }
+  error_code error;
+  http::read_header(state_->connection.socket, input, state_->parser, error);
+  if (!error && state_->parser.get().result_int() != 200) {
+    http::read(state_->connection.socket, input, state_->parser, error);
+  }
+  if (error) {
+    return broken(error);
+  }
+  if (state_->parser.get().result_int() != 200) {
+    return tl::unexpected<Failure>(failure_of(response_of(state_->parser)));
+  }
+  return 0;
+}
+
+Outcome<std::optional<std::string>> Client::Lines::next() {
+  std::string& pending = state_->pending;
+  for (;;) {
+    if (const auto end = pending.find('\n'); end != std::string::npos) {
+      std::string line = pending.substr(0, end);
+      pending.erase(0, end + 1);
+      return line;
+    }
+    if (state_->parser.is_done()) {
+      return std::nullopt;
+    }
+    error_code error;
+    http::read_some(state_->connection.socket, state_->connection.input, state_->parser, error);
+    if (error) {
+      return broken(error);
+    }
+    pending += std::exchange(state_->parser.get().body(), {});
+  }
+}
+
+Outcome<std::unique_ptr<Client::Lines>> Client::lines(const Request& request) {
+  CLI_TRY(Connection* const agent, connection());
+  if (const error_code error = agent->send(head_of(request, request.body.size()), request.body)) {
+    return broken(error);
+  }
+  std::unique_ptr<Lines> lines(new Lines(*agent));
+  CLI_TRY([[maybe_unused]] const int begun, lines->begin());
+  return lines;
 }
 
 Failure failure_of(const Response& response) {

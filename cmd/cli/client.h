@@ -5,9 +5,12 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
+#include <vector>
 
+#include "base/fd.h"
 #include "cmd/cli/outcome.h"
 
 namespace cli {
@@ -46,6 +49,10 @@ class Client {
   // Gives each line of the answer as it comes. An answer that is not 200 comes back whole.
   Outcome<Response> follow(const Request& request,
                            const std::function<void(std::string_view)>& line);
+  // An answer of lines that come with time, the first perhaps with descriptors. One that is not 200
+  // is a failure. The client may not be used for anything else as long as they are read.
+  class Lines;
+  Outcome<std::unique_ptr<Lines>> lines(const Request& request);
 
  private:
   struct Connection;
@@ -53,6 +60,26 @@ class Client {
 
   std::string socket_path_;
   std::unique_ptr<Connection> connection_;
+};
+
+class Client::Lines {
+ public:
+  ~Lines();
+  // Came with the first line; the caller's.
+  std::vector<base::UniqueFd> take_descriptors() { return std::move(descriptors_); }
+  // The next line, without its newline; nothing at the end. Waits for it.
+  Outcome<std::optional<std::string>> next();
+  // Readable when there is more.
+  int fd() const;
+
+ private:
+  friend class Client;
+  struct State;
+  explicit Lines(Connection& connection);
+  Outcome<int> begin();
+
+  std::unique_ptr<State> state_;
+  std::vector<base::UniqueFd> descriptors_;
 };
 
 // The answer when its status is 2xx; else the failure that its error document tells.

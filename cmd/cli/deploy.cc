@@ -14,6 +14,7 @@
 #include "base/fd.h"
 #include "base/file.h"
 #include "cmd/cli/client.h"
+#include "cmd/cli/env_file.h"
 #include "cmd/cli/io.h"
 #include "cmd/cli/manifest.h"
 #include "cmd/cli/text.h"

@@ -48,9 +48,4 @@ struct Manifest {
 // text, number nor boolean. Whether a value makes sense is for the agent to say.
 Outcome<Manifest> parse_manifest(std::string_view text, const std::string& file_name);
 
-// KEY=VALUE lines; empty lines and those that begin with # say nothing. Refuses any other, naming
-// the line. Quotes are part of the value.
-Outcome<std::map<std::string, std::string>> parse_env_file(std::string_view text,
-                                                           const std::string& file_name);
-
 }  // namespace cli

@@ -33,6 +33,7 @@ constexpr VerbName kCheck{
     "check", "What this host offers, what is missing, what that costs and how it is mended"};
 
 void add_invoke(CLI::App& app, Session& session);
+void add_run(CLI::App& app, Session& session);
 void add_functions(CLI::App& app, Session& session);  // list, describe, remove, stats
 void add_watching(CLI::App& app, Session& session);   // ps, logs, runtimes
 void add_version(CLI::App& app, Session& session);

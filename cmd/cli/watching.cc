@@ -38,10 +38,13 @@ Outcome<int> ps(const WatchFlags& flags, const Session& session) {
   if (flags.json) {
     return write_output(response.body + "\n");
   }
-  Table table({"ID", "RUNTIME", "FUNCTION", "STATE", "PID", "UID", "AGE", "MEMORY", "CPU"});
+  Table table(
+      {"ID", "RUNTIME", "FUNCTION OR COMMAND", "STATE", "PID", "UID", "AGE", "MEMORY", "CPU"});
   const Json document = Json::parse(response.body);
   for (const Json& sandbox : document.at("sandboxes")) {
-    table.add({sandbox.at("id"), sandbox.at("runtime"), or_dash(sandbox.at("function")),
+    const std::string command = escape_controls(sandbox.value("command", ""));
+    table.add({sandbox.at("id"), sandbox.at("runtime"),
+               command.empty() ? or_dash(sandbox.at("function")) : command.substr(0, 40),
                sandbox.at("state"), number_text(sandbox.at("pid")),
                number_text(sandbox.at("host_uid")),
                rough_time(sandbox.at("age_ms").get<double>() / 1e3),

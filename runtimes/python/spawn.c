@@ -1,43 +1,17 @@
-/* From a booted interpreter to a sandbox: a clone with every namespace, the plan carried out in the
- * clone, which stays as pid 1, and a fork of it that is the handler's process and goes on in
- * Python.
+/* Making a sandbox from a booted interpreter (runtimes/common/sandbox_maker.h).
  *
- * Neither CPython nor glibc knows of the clone. CPython is told as os.fork tells it: BeforeFork in
- * the zygote, and After… once in each of the two processes that run Python again, the zygote and
- * the handler's. pid 1 runs none. glibc's fork gives the handler's process its right thread id; pid
- * 1 keeps the zygote's in its thread descriptor, and so keeps to system calls.
+ * CPython does not know of the clone. It is told as os.fork tells it: BeforeFork in the zygote, and
+ * After… once in each of the two processes that run Python again, the zygote and the handler's. pid
+ * 1 runs none.
  */
 #include <errno.h>
-#include <fcntl.h>
-#include <linux/sched.h>
 #include <signal.h>
-#include <stdio.h>
-#include <string.h>
-#include <sys/mman.h>
-#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/signalfd.h>
-#include <sys/socket.h>
-#include <sys/syscall.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include "brood_module.h"
-#include "isolate/child.h"
-
-#define CLONE_INTO_CGROUP_FLAG 0x200000000ULL /* since Linux 5.7; older headers lack it */
-
-/* Kept mapped for good: every sandbox is made by it. */
-static const void* plan;
-static size_t plan_size;
-
-struct launch {
-  unsigned uid_first;
-  unsigned uid_count;
-  const char* hostname;
-  int fds[BROOD_SPAWN_FD_COUNT];
-  int release[2]; /* the child reads one byte once its maps are written */
-};
+#include "runtimes/common/sandbox_maker.h"
 
 PyObject* brood_py_configure(PyObject* module, PyObject* args) {
   (void)module;
@@ -45,32 +19,17 @@ PyObject* brood_py_configure(PyObject* module, PyObject* args) {
   if (!PyArg_ParseTuple(args, "i", &fd)) {
     return NULL;
   }
-  /* Unsealed, it could shrink under the mapping. */
-  int seals = fcntl(fd, F_GET_SEALS);
-  /* Not fstat: its symbol is newer (glibc 2.33) than the images that this is for. */
-  off_t end = lseek(fd, 0, SEEK_END);
-  if (seals < 0 || end < 0) {
-    return PyErr_SetFromErrno(PyExc_OSError);
-  }
-  if ((seals & F_SEAL_SHRINK) == 0 || (seals & F_SEAL_WRITE) == 0 || end == 0) {
-    PyErr_SetString(PyExc_ValueError, "configure: the plan's memfd is empty or not sealed");
+  int error = brood_take_plan(fd);
+  if (error == EINVAL) {
+    PyErr_SetString(
+        PyExc_ValueError,
+        "configure: it is empty, not sealed, or not a plan of this version with namespaces");
     return NULL;
   }
-  size_t size = (size_t)end;
-  void* bytes = mmap(NULL, size, PROT_READ, MAP_PRIVATE | MAP_POPULATE, fd, 0);
-  if (bytes == MAP_FAILED) {
+  if (error != 0) {
+    errno = error;
     return PyErr_SetFromErrno(PyExc_OSError);
   }
-  if (brood_clone_flags(bytes, size) == 0) {
-    munmap(bytes, size);
-    PyErr_SetString(PyExc_ValueError, "configure: not a plan of this version with namespaces");
-    return NULL;
-  }
-  if (plan != NULL) {
-    munmap((void*)plan, plan_size);
-  }
-  plan = bytes;
-  plan_size = size;
   Py_RETURN_NONE;
 }
 
@@ -89,197 +48,6 @@ PyObject* brood_py_child_events(PyObject* module, PyObject* unused) {
   return fd < 0 ? PyErr_SetFromErrno(PyExc_OSError) : PyLong_FromLong(fd);
 }
 
-/* --- in the sandbox ----------------------------------------------------------------------------
- */
-
-/* The descriptors of a sandbox while it is being made, in order from BROOD_CONN_FD up. */
-enum { CONN = BROOD_CONN_FD, SUPERVISOR, LOG, CODE };
-
-static void send_report(const struct brood_setup_report* report, int listener) {
-  union {
-    char bytes[CMSG_SPACE(sizeof(int))];
-    struct cmsghdr aligned;
-  } ancillary;
-  struct iovec piece = {.iov_base = (void*)report, .iov_len = sizeof *report};
-  struct msghdr message = {.msg_iov = &piece, .msg_iovlen = 1};
-  if (listener >= 0) {
-    memset(&ancillary, 0, sizeof ancillary);
-    message.msg_control = &ancillary;
-    message.msg_controllen = sizeof ancillary;
-    struct cmsghdr* part = CMSG_FIRSTHDR(&message);
-    part->cmsg_level = SOL_SOCKET;
-    part->cmsg_type = SCM_RIGHTS;
-    part->cmsg_len = CMSG_LEN(sizeof listener);
-    memcpy(CMSG_DATA(part), &listener, sizeof listener);
-  }
-  if (sendmsg(SUPERVISOR, &message, MSG_NOSIGNAL) != (ssize_t)sizeof *report) {
-    _exit(1); /* without its supervisor a sandbox has nobody to tell */
-  }
-}
-
-static uint64_t microseconds(struct timeval time) {
-  return (uint64_t)time.tv_sec * 1000000 + (uint64_t)time.tv_usec;
-}
-
-static void send_end(int supervisor, int status, const struct rusage* usage) {
-  struct brood_handler_end end;
-  memset(&end, 0, sizeof end);
-  end.magic = BROOD_HANDLER_MAGIC;
-  if (WIFEXITED(status)) {
-    end.code = CLD_EXITED;
-    end.status = WEXITSTATUS(status);
-  } else {
-    end.code = WCOREDUMP(status) ? CLD_DUMPED : CLD_KILLED;
-    end.status = WTERMSIG(status);
-  }
-  end.user_us = microseconds(usage->ru_utime);
-  end.system_us = microseconds(usage->ru_stime);
-  end.max_rss_kib = (uint64_t)usage->ru_maxrss;
-  (void)send(supervisor, &end, sizeof end, MSG_NOSIGNAL);
-}
-
-/* The interpreter's handlers must not run in pid 1; without any, the kernel keeps every signal from
- * inside the namespace away from it, SIGKILL too. */
-static void reset_signals(void) {
-  for (int number = 1; number < NSIG; ++number) {
-    (void)signal(number, SIG_DFL);
-  }
-}
-
-/* pid 1: reaps whoever is orphaned, tells how the handler's process ended, and by leaving takes
- * with it everything that the handler has left behind. */
-static _Noreturn void supervise(pid_t handler) {
-  reset_signals();
-  (void)dup2(STDIN_FILENO, STDOUT_FILENO); /* the log ends when the last of the handler's does */
-  (void)dup2(STDIN_FILENO, STDERR_FILENO);
-  const int kept[] = {SUPERVISOR};
-  if (brood_keep_fds(BROOD_CONN_FD, kept, 1) != 0) {
-    _exit(1);
-  }
-  for (;;) {
-    int status = 0;
-    struct rusage usage;
-    pid_t pid = wait4(-1, &status, 0, &usage);
-    if (pid == handler) {
-      send_end(BROOD_CONN_FD, status, &usage);
-      _exit(0);
-    }
-    if (pid < 0 && errno != EINTR) {
-      _exit(1);
-    }
-  }
-}
-
-/* The image's zygote opened its own; this one is the sandbox's. */
-static void take_null_as_stdin(void) {
-  int null = open("/dev/null", O_RDWR | O_CLOEXEC);
-  if (null >= 0) {
-    (void)dup2(null, STDIN_FILENO);
-    close(null);
-  }
-}
-
-static void become_handler(void) {
-  if (dup2(LOG, STDOUT_FILENO) < 0 || dup2(LOG, STDERR_FILENO) < 0) {
-    _exit(1);
-  }
-  const int kept[] = {CONN};
-  if (brood_keep_fds(BROOD_CONN_FD, kept, 1) != 0 ||
-      fcntl(BROOD_CONN_FD, F_SETFD, FD_CLOEXEC) != 0) {
-    _exit(1);
-  }
-  /* pid 1 stays closed to inspection; the handler may read its own /proc/self. */
-  (void)prctl(PR_SET_DUMPABLE, 1, 0, 0, 0);
-}
-
-static void gather_descriptors(const struct launch* launch) {
-  const int kept[] = {launch->fds[BROOD_FD_CONN], launch->fds[BROOD_FD_SUPERVISOR],
-                      launch->fds[BROOD_FD_LOG], launch->fds[BROOD_FD_CODE]};
-  if (brood_keep_fds(BROOD_CONN_FD, kept, 4) != 0) {
-    _exit(1);
-  }
-}
-
-/* In the clone. Returns only in the process of the handler. */
-static void become_sandbox(struct launch* launch) {
-  char go = 0;
-  close(launch->release[1]);
-  if (read(launch->release[0], &go, 1) != 1) {
-    _exit(1); /* the zygote could not write the maps, or is gone */
-  }
-  gather_descriptors(launch);
-  sigset_t none;
-  sigemptyset(&none);
-  (void)sigprocmask(SIG_SETMASK, &none, NULL); /* NOLINT(concurrency-mt-unsafe) */
-
-  struct brood_child_values values = {.root_fd = -1,
-                                      .lower_fd = -1,
-                                      .dev_fd = -1,
-                                      .run_fd = -1,
-                                      .support_fd = -1,
-                                      .code_fd = CODE,
-                                      .hostname = launch->hostname,
-                                      .seccomp_listener = -1};
-  struct brood_setup_report report;
-  int error = brood_enter(plan, plan_size, &values, &report);
-  send_report(&report, values.seccomp_listener);
-  if (error != 0) {
-    _exit(1);
-  }
-  take_null_as_stdin();
-  pid_t handler = fork();
-  if (handler < 0) {
-    _exit(1);
-  }
-  if (handler > 0) {
-    supervise(handler);
-  }
-  become_handler();
-}
-
-/* --- in the zygote -----------------------------------------------------------------------------
- */
-
-static pid_t clone_sandbox(const struct launch* launch, int* pidfd) {
-  struct clone_args clone;
-  memset(&clone, 0, sizeof clone);
-  clone.flags = brood_clone_flags(plan, plan_size) | CLONE_PIDFD | CLONE_INTO_CGROUP_FLAG;
-  clone.pidfd = (uint64_t)(uintptr_t)pidfd;
-  clone.exit_signal = SIGCHLD;
-  clone.cgroup = (uint64_t)launch->fds[BROOD_FD_CGROUP];
-  return (pid_t)syscall(SYS_clone3, &clone, sizeof clone);
-}
-
-/* 0 or an errno. */
-static int write_map(pid_t pid, const char* name, const struct launch* launch) {
-  char path[64];
-  char line[64];
-  snprintf(path, sizeof path, "/proc/%d/%s", (int)pid, name);
-  int length = snprintf(line, sizeof line, "0 %u %u\n", launch->uid_first, launch->uid_count);
-  int fd = open(path, O_WRONLY | O_CLOEXEC);
-  if (fd < 0) {
-    return errno;
-  }
-  int error = write(fd, line, (size_t)length) == length ? 0 : errno;
-  close(fd);
-  return error;
-}
-
-/* What was being done when it failed; NULL when the child is on its way. */
-static const char* release_child(pid_t pid, const struct launch* launch, int* error) {
-  if ((*error = write_map(pid, "gid_map", launch)) != 0) {
-    return "write gid_map of a sandbox";
-  }
-  if ((*error = write_map(pid, "uid_map", launch)) != 0) {
-    return "write uid_map of a sandbox";
-  }
-  if (write(launch->release[1], "g", 1) != 1) {
-    *error = errno;
-    return "release a sandbox";
-  }
-  return NULL;
-}
-
 static PyObject* raise_os_error(int error, const char* what) {
   PyObject* value = Py_BuildValue("(is)", error, what);
   if (value != NULL) {
@@ -289,14 +57,14 @@ static PyObject* raise_os_error(int error, const char* what) {
   return NULL;
 }
 
-static int parse_launch(PyObject* args, struct launch* launch) {
+static int parse_launch(PyObject* args, struct brood_launch* launch) {
   PyObject* fds = NULL;
   if (!PyArg_ParseTuple(args, "IIyO", &launch->uid_first, &launch->uid_count, &launch->hostname,
                         &fds)) {
     return -1;
   }
-  if (plan == NULL || PyTuple_Size(fds) != BROOD_SPAWN_FD_COUNT) {
-    PyErr_SetString(PyExc_ValueError, "spawn: needs a plan (configure) and five descriptors");
+  if (PyTuple_Size(fds) != BROOD_SPAWN_FD_COUNT) {
+    PyErr_SetString(PyExc_ValueError, "spawn: needs five descriptors");
     return -1;
   }
   for (int i = 0; i < BROOD_SPAWN_FD_COUNT; ++i) {
@@ -307,30 +75,19 @@ static int parse_launch(PyObject* args, struct launch* launch) {
 
 PyObject* brood_py_spawn(PyObject* module, PyObject* args) {
   (void)module;
-  struct launch launch;
+  struct brood_launch launch;
   if (parse_launch(args, &launch) != 0) {
     return NULL;
   }
-  if (pipe2(launch.release, O_CLOEXEC) != 0) {
-    return raise_os_error(errno, "pipe2");
-  }
   int pidfd = -1;
+  const char* failed = NULL;
   PyOS_BeforeFork();
-  pid_t pid = clone_sandbox(&launch, &pidfd);
+  pid_t pid = brood_spawn_sandbox(&launch, &pidfd, &failed);
   if (pid == 0) {
-    become_sandbox(&launch);
     PyOS_AfterFork_Child();
     return Py_BuildValue("(ii)", 0, -1);
   }
   int error = errno;
-  const char* failed =
-      pid < 0 ? "clone3 into the sandbox's cgroup" : release_child(pid, &launch, &error);
-  close(launch.release[0]);
-  close(launch.release[1]); /* unreleased, the child reads its end and leaves */
-  if (failed != NULL && pid > 0) {
-    waitpid(pid, NULL, 0);
-    close(pidfd);
-  }
   PyOS_AfterFork_Parent();
-  return failed != NULL ? raise_os_error(error, failed) : Py_BuildValue("(ii)", (int)pid, pidfd);
+  return pid < 0 ? raise_os_error(error, failed) : Py_BuildValue("(ii)", (int)pid, pidfd);
 }

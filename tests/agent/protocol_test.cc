@@ -305,6 +305,27 @@ TEST_CASE("a bind and an invocation go out as one list that copies no payload") 
   CHECK(head.body_size == 12 + 3 + 16 + payload.size());
 }
 
+TEST_CASE("a command is one frame of four parts") {
+  agent::Gather gather;
+  const brood_run_limits limits{.memory_bytes = 1, .file_bytes = 2, .cpu_seconds = 3, .pids = 4};
+  REQUIRE(gather.run({.arguments = std::string_view("sh\0-c\0", 6),
+                      .environment = std::string_view("A=B\0", 4),
+                      .directory = "/tmp",
+                      .limits = limits,
+                      .soft_limits = agent::SoftLimits::wanted,
+                      .terminal = true}));
+  const std::string bytes = bytes_of(gather);
+  brood_frame_head head{};
+  std::memcpy(&head, bytes.data(), sizeof head);
+  CHECK(head.kind == BROOD_FRAME_RUN);
+  CHECK(head.flags == (BROOD_FLAG_SOFT_LIMITS | BROOD_FLAG_TERMINAL));
+  CHECK(head.part_count == BROOD_RUN_PARTS);
+  CHECK(bytes.size() == sizeof head + head.body_size);
+  CHECK(head.body_size == 4 * sizeof(std::uint32_t) + 6 + 4 + 4 + sizeof limits);
+  CHECK(bytes.substr(bytes.size() - sizeof limits) ==
+        std::string(reinterpret_cast<const char*>(&limits), sizeof limits));
+}
+
 TEST_CASE("a gather goes on after short writes of any size") {
   const std::string payload(1000, 'p');
   for (const std::size_t step : {1U, 7U, 72U, 300U, 5000U}) {

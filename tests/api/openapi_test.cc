@@ -54,6 +54,15 @@ std::vector<Exchange> exchanges() {
       {"GET", "/metrics", "/metrics", "", 200},
       {"GET", "/sandboxes", "/sandboxes", "", 200},
       {"GET", "/runtimes", "/runtimes", "", 200},
+      {"POST", "/commands", "/commands", R"({"arguments": ["echo", "x"]})", 200},
+      {"POST", "/commands", "/commands", R"({"arguments": ["never"]})", 200},
+      {"POST", "/commands", "/commands", R"({"arguments": []})", 400},
+      {"POST", "/commands", "/commands", R"({"arguments": ["x"], "image": "missing"})", 404},
+      {"POST", "/sandboxes/{sandbox}/signal", "/sandboxes/run.base-1/signal?signal=9", "", 200},
+      {"POST", "/sandboxes/{sandbox}/signal", "/sandboxes/run.base-2/signal", "", 404},
+      {"POST", "/sandboxes/{sandbox}/signal", "/sandboxes/run.base-1/signal?signal=x", "", 400},
+      {"POST", "/sandboxes/{sandbox}/pause", "/sandboxes/run.base-1/pause", "", 200},
+      {"POST", "/sandboxes/{sandbox}/resume", "/sandboxes/run.base-1/resume", "", 200},
       {"POST", "/code", "/code", "bytes", 201},
       {"POST", "/code", "/code?file=..", "bytes", 400},
       {"POST", "/code", "/code", "bomb", 400},
@@ -183,6 +192,35 @@ TEST_CASE("a deployment's schema has the fields that the parser takes") {
     documented.insert(property.first.as<std::string>());
   }
   CHECK(documented == settings);
+}
+
+TEST_CASE("a command's schema has the fields that the parser takes, with its defaults and bounds") {
+  const YAML::Node properties = contract().schema("Command")["properties"];
+  const agent::CommandRequest defaults;
+  CHECK(properties["image"]["default"].as<std::string>() == defaults.image);
+  CHECK(properties["directory"]["default"].as<std::string>() == defaults.directory);
+  CHECK(properties["pids"]["default"].as<unsigned>() == defaults.pids);
+  CHECK(properties["rows"]["default"].as<unsigned>() == defaults.rows);
+  CHECK(properties["columns"]["default"].as<unsigned>() == defaults.columns);
+  const auto runs = [](const std::string& key, const Json& value) {
+    Json document{{"arguments", {"x"}}};
+    document[key] = value;
+    return api::parse_command(document.dump());
+  };
+  for (const auto& property : properties) {
+    const auto key = property.first.as<std::string>();
+    const auto parsed = runs(key, Json::object({{"no", {1, 2}}}));
+    CAPTURE(key);
+    REQUIRE_FALSE(parsed);
+    CHECK(parsed.error().message().find("there is no field") == std::string::npos);
+  }
+  CHECK_FALSE(runs("privileged", true));
+  const auto least = properties["pids"]["minimum"].as<std::int64_t>();
+  const auto most = properties["pids"]["maximum"].as<std::int64_t>();
+  CHECK(runs("pids", least));
+  CHECK_FALSE(runs("pids", least - 1));
+  CHECK(runs("pids", most));
+  CHECK_FALSE(runs("pids", most + 1));
 }
 
 TEST_CASE("the schemas' defaults and bounds are those of a function's settings") {

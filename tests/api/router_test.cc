@@ -25,6 +25,9 @@ TEST_CASE("every pattern is reached by its own method and path") {
     if (const auto at = path.find("{digest}"); at != std::string::npos) {
       path.replace(at, 8, "sha256:" + kDigest);
     }
+    if (const auto at = path.find("{sandbox}"); at != std::string::npos) {
+      path.replace(at, 9, "run.base-1");
+    }
     const auto found = route(pattern.method, path);
     REQUIRE(found);
     CHECK(found->endpoint == pattern.endpoint);
@@ -36,6 +39,26 @@ TEST_CASE("a name and a digest are taken from the path, decoded once") {
   CHECK(route("HEAD", "/code/sha256:" + kDigest)->digest == kDigest);
   CHECK(route("HEAD", "/code/sha256%3A" + kDigest)->digest == kDigest);
   CHECK(status_of("GET", "/functions/w%256frd") == 400);
+}
+
+TEST_CASE("a signal is a number or a name, and TERM where none is named") {
+  CHECK(route("POST", "/sandboxes/run.base-1/signal")->signal == 15);
+  CHECK(route("POST", "/sandboxes/run.base-1/signal?signal=9")->signal == 9);
+  CHECK(route("POST", "/sandboxes/run.base-1/signal?signal=INT")->signal == 2);
+  CHECK(route("POST", "/sandboxes/run.base-1/signal?signal=SIGHUP")->signal == 1);
+  for (const char* wrong : {"0", "-1", "65", "NOTHING", "SIG", "", "9x"}) {
+    CAPTURE(wrong);
+    CHECK(status_of("POST", std::string("/sandboxes/x/signal?signal=") + wrong) == 400);
+  }
+}
+
+TEST_CASE("a sandbox's id can name nothing else") {
+  CHECK(route("POST", "/sandboxes/run.base-1/pause")->sandbox == "run.base-1");
+  for (const char* wrong : {"", "A", "a%2e", "a%2Fb", "a b"}) {
+    CAPTURE(wrong);
+    CHECK(status_of("POST", std::string("/sandboxes/") + wrong + "/pause") == 400);
+  }
+  CHECK(status_of("POST", "/sandboxes/" + std::string(129, 'a') + "/pause") == 400);
 }
 
 TEST_CASE("only exact paths are known") {

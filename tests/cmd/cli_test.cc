@@ -371,3 +371,78 @@ TEST_CASE("an interrupted invocation is cancelled at the agent") {
   CHECK(invoke.wait() == 128 + SIGINT);
   CHECK(server.eventually([](FakeService& f, api::Server&) { return f.cancelled == 1; }));
 }
+
+// --- run -----------------------------------------------------------------------------------------
+
+TEST_CASE("run prints what the command prints, and leaves as it left") {
+  LiveServer server;
+  const Ran fine = brood(server, {"run", "--", "echo", "-n", "--json"});
+  CHECK(fine.exit == 0);
+  CHECK(fine.out == "echo\n-n\n--json\n");
+  CHECK(fine.err.empty());
+  CHECK(brood(server, {"run", "--", "fail"}).exit == 3);
+}
+
+TEST_CASE("run's flags reach the agent, and what follows the command is the command's") {
+  LiveServer server;
+  REQUIRE(brood(server, {"run", "--image", "small",     "-m",          "64MiB", "--cpu",
+                         "0.5", "--pids",  "32",        "--timeout",   "10s",   "-w",
+                         "/w",  "-e",      "A=B",       "--file-size", "1MiB",  "--cpu-seconds",
+                         "2",   "true",    "--timeout", "1s"})
+              .exit == 0);
+  const auto request =
+      server.on_loop([](FakeService& fake, api::Server&) { return fake.commands.back(); });
+  CHECK(request.image == "small");
+  CHECK(request.memory_bytes == 64 << 20);
+  CHECK(request.milli_cpu == 500);
+  CHECK(request.pids == 32);
+  CHECK(request.timeout == std::chrono::seconds(10));
+  CHECK(request.directory == "/w");
+  CHECK(request.environment == std::map<std::string, std::string>{{"A", "B"}});
+  CHECK(request.file_bytes == 1 << 20);
+  CHECK(request.cpu_seconds == 2);
+  CHECK(request.arguments == std::vector<std::string>{"true", "--timeout", "1s"});
+}
+
+TEST_CASE("what keeps a command from running is exit status 125") {
+  LiveServer server;
+  const Ran missing = brood(server, {"run", "--image", "missing", "--", "true"});
+  CHECK(missing.exit == 125);
+  CHECK_THAT(missing.err, Contains("no image 'missing'"));
+  const Ran never = brood(server, {"run", "--", "never"});
+  CHECK(never.exit == 125);
+  CHECK_THAT(never.err, Contains("it cannot begin"));
+  const Ran unreachable = tests::run_brood({"--socket", "/nonexistent", "run", "--", "true"});
+  CHECK(unreachable.exit == 125);
+}
+
+TEST_CASE("a judge gets the ending and what was used as JSON") {
+  LiveServer server;
+  const tests::ScratchDirectory scratch;
+  const std::string file = scratch.path() + "/stats.json";
+  CHECK(brood(server, {"run", "--stats-json", file, "--", "fail"}).exit == 3);
+  const auto text = base::read_file(file);
+  REQUIRE(text);
+  const Json stats = Json::parse(*text);
+  CHECK(stats["ending"] == "exited");
+  CHECK(stats["exit_code"] == 3);
+  CHECK(stats.contains("memory_peak_bytes"));
+}
+
+TEST_CASE("a signal is handed on to the command, and a client that is killed cancels it") {
+  LiveServer server;
+  Running running({"--socket", server.socket_path(), "run", "--", "hold"});
+  REQUIRE(running.prints("hold"));
+  running.signal(SIGTERM);
+  CHECK(server.eventually(
+      [](FakeService& fake, api::Server&) { return fake.signals == std::vector<int>{SIGTERM}; }));
+  running.signal(SIGKILL);
+  CHECK(server.eventually([](FakeService& fake, api::Server&) { return fake.cancelled == 1; }));
+}
+
+TEST_CASE("a terminal is asked for only by one who has one") {
+  LiveServer server;
+  const Ran ran = brood(server, {"run", "-t", "--", "true"});
+  CHECK(ran.exit == 2);
+  CHECK_THAT(ran.err, Contains("terminal"));
+}

@@ -25,7 +25,7 @@ namespace {
     argv.push_back(const_cast<char*>(argument.c_str()));
   }
   argv.push_back(nullptr);
-  ::execv(BROOD_PROGRAM, argv.data());
+  ::execv(brood_program().c_str(), argv.data());
   ::_exit(127);
 }
 
@@ -34,6 +34,11 @@ int exit_of(int status) {
 }
 
 }  // namespace
+
+std::string brood_program() {
+  const char* directory = ::getenv("BROOD_BIN_DIR");
+  return directory != nullptr ? std::string(directory) + "/brood" : BROOD_PROGRAM;
+}
 
 Ran run_brood(const std::vector<std::string>& arguments, const RunOptions& options) {
   const ScratchDirectory scratch;

@@ -18,7 +18,10 @@ struct RunOptions {
   std::map<std::string, std::string> environment;
 };
 
-// Runs BROOD_PROGRAM to its end.
+// As it was built, or in BROOD_BIN_DIR of the environment.
+std::string brood_program();
+
+// Runs it to its end.
 Ran run_brood(const std::vector<std::string>& arguments, const RunOptions& options = {});
 
 // Starts it with its output in a pipe, for what does not end by itself.

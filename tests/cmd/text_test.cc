@@ -2,6 +2,7 @@
 
 #include <catch2/catch.hpp>
 
+#include "cmd/cli/env_file.h"
 #include "cmd/cli/manifest.h"
 
 using Catch::Contains;

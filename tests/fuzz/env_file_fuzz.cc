@@ -1,6 +1,6 @@
-// A file of KEY=VALUE lines. Aborts when a promise of parse_env_file (cmd/cli/manifest.h) does not
+// A file of KEY=VALUE lines. Aborts when a promise of parse_env_file (cmd/cli/env_file.h) does not
 // hold.
-#include "cmd/cli/manifest.h"
+#include "cmd/cli/env_file.h"
 #include "tests/fuzz/promise.h"
 
 using fuzz::require;

@@ -11,4 +11,4 @@ del sys.modules["zygote"]  # a zygote runs it as __main__
 _, sandbox = zygote.load_brood(support)
 sandbox.CODE_DIR = code
 zygote.clean_state(sandbox)
-os._exit(sandbox.main(3))
+os._exit(sandbox.main(3, False))

@@ -1,10 +1,13 @@
 #include "tests/support/fake_service.h"
 
+#include <unistd.h>
+
 #include <algorithm>
 #include <boost/asio/post.hpp>
 #include <utility>
 
 #include "agent/clock.h"
+#include "agent/command_streams.h"
 #include "base/digest.h"
 
 namespace tests {
@@ -216,8 +219,75 @@ void FakeService::release_held() {
   }
 }
 
+namespace {
+
+class FakeCommand final : public agent::CommandHandle {
+ public:
+  FakeCommand(FakeService& service, agent::CommandCallbacks callbacks)
+      : service_(service), callbacks_(std::move(callbacks)) {}
+  void cancel() override { ++service_.cancelled; }
+
+  void begin(const agent::CommandRequest& request) {
+    auto streams = agent::make_pipes(::getuid());
+    std::string text;
+    for (const std::string& argument : request.arguments) {
+      text += argument + "\n";
+    }
+    (void)!::write(streams->inside[1].get(), text.data(), text.size());
+    callbacks_.started({"run.base-1", std::move(streams->outside)});
+  }
+  void end(agent::CommandEnd end) { callbacks_.done(std::move(end)); }
+
+ private:
+  FakeService& service_;
+  agent::CommandCallbacks callbacks_;
+};
+
+}  // namespace
+
+tl::expected<std::shared_ptr<agent::CommandHandle>, agent::Failure> FakeService::run(
+    agent::CommandRequest request, agent::CommandCallbacks callbacks) {
+  if (request.image == "missing") {
+    return tl::unexpected(agent::Failure{404, "not_found", "there is no image 'missing'"});
+  }
+  const auto command = std::make_shared<FakeCommand>(*this, std::move(callbacks));
+  commands.push_back(request);
+  boost::asio::post(loop_, [command, request = std::move(request)] {
+    const std::string& name = request.arguments.front();
+    agent::CommandEnd end;
+    if (name == "never") {
+      end.message = "it cannot begin";
+      return command->end(std::move(end));
+    }
+    command->begin(request);
+    if (name != "hold") {
+      end.ending = agent::CommandEnding::exited;
+      end.status = name == "fail" ? 3 : 0;
+      command->end(std::move(end));
+    }
+  });
+  return command;
+}
+
+tl::expected<void, agent::Failure> FakeService::signal(std::string_view sandbox, int number) {
+  if (sandbox != "run.base-1") {
+    return tl::unexpected(agent::Failure{404, "not_found", "no such sandbox runs a command"});
+  }
+  signals.push_back(number);
+  return {};
+}
+
+tl::expected<void, agent::Failure> FakeService::set_paused(std::string_view sandbox, bool paused) {
+  if (sandbox != "run.base-1") {
+    return tl::unexpected(agent::Failure{404, "not_found", "no such sandbox runs a command"});
+  }
+  pauses.push_back(paused);
+  return {};
+}
+
 std::vector<agent::SandboxStatus> FakeService::sandboxes() const {
-  agent::SandboxStatus pool{"sb-1", "python3", "", "pool", 4711, 100'000, 1500, 7 << 20, 12'000};
+  agent::SandboxStatus pool{"sb-1", "python3", "",   "",      "pool",
+                            4711,   100'000,   1500, 7 << 20, 12'000};
   agent::SandboxStatus running = pool;
   running.id = "sb-2";
   running.function = "echo";

@@ -33,6 +33,12 @@ class FakeService final : public agent::Service {
   std::shared_ptr<agent::InvocationHandle> invoke(
       agent::InvocationRequest request, std::function<void(agent::Outcome&&)> done) override;
   std::uint64_t payload_limit() const override { return payload_limit_; }
+  // The command's name decides: "fail" ends with status 3, "never" does not begin, "hold" waits to
+  // be cancelled; any other prints its arguments and ends.
+  tl::expected<std::shared_ptr<agent::CommandHandle>, agent::Failure> run(
+      agent::CommandRequest request, agent::CommandCallbacks callbacks) override;
+  tl::expected<void, agent::Failure> signal(std::string_view sandbox, int number) override;
+  tl::expected<void, agent::Failure> set_paused(std::string_view sandbox, bool paused) override;
   std::vector<agent::SandboxStatus> sandboxes() const override;
   agent::AgentStatus status() const override;
   std::string metrics() const override;
@@ -52,6 +58,9 @@ class FakeService final : public agent::Service {
   std::map<std::string, std::string> code;  // by digest
   std::vector<std::string> uploaded_names;
   bool draining = false;  // takes no invocation
+  std::vector<agent::CommandRequest> commands;
+  std::vector<int> signals;
+  std::vector<bool> pauses;
   int cancelled = 0;
   int uploads_dropped = 0;
   int followers = 0;

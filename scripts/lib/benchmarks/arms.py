@@ -97,7 +97,7 @@ def payloads(agent, sizes):
         say("payload of %d bytes" % size)
         # A large one costs milliseconds, of which the handler's own work is most.
         count = max(30, min(sizes.warm, (64 << 20) // size))
-        result.append(agent.bench("warm", "--count", count, "--payload", size))
+        result.append(agent.bench("warm", "--warmup", min(count, 500), "--count", count, "--payload", size))
     return result
 
 

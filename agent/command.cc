@@ -1,0 +1,183 @@
+#include "agent/command.h"
+
+#include <signal.h>
+#include <string.h>
+
+#include <algorithm>
+#include <array>
+
+#include "base/units.h"
+
+namespace agent {
+namespace {
+
+constexpr std::size_t kMostArgumentBytes = 128 << 10;
+constexpr std::size_t kMostEnvironmentBytes = 64 << 10;
+constexpr std::chrono::milliseconds kLongestTimeout = std::chrono::hours(24);
+
+bool has_nul(std::string_view text) {
+  return text.find('\0') != std::string_view::npos;
+}
+
+std::string check_arguments(const CommandRequest& request) {
+  if (request.arguments.empty() || request.arguments.front().empty()) {
+    return "arguments: there is no command";
+  }
+  std::size_t bytes = 0;
+  for (const std::string& argument : request.arguments) {
+    bytes += argument.size() + 1;
+    if (has_nul(argument)) {
+      return "arguments: one has a NUL in it";
+    }
+  }
+  return bytes > kMostArgumentBytes
+             ? "arguments: over " + base::format_bytes(kMostArgumentBytes) + " together"
+             : "";
+}
+
+std::string check_environment(const CommandRequest& request) {
+  std::size_t bytes = 0;
+  for (const auto& [key, value] : request.environment) {
+    bytes += key.size() + value.size() + 2;
+    if (key.empty() || key.find('=') != std::string::npos || has_nul(key) || has_nul(value)) {
+      return "environment: '" + key + "' is no name, or has a NUL in it or its value";
+    }
+  }
+  return bytes > kMostEnvironmentBytes
+             ? "environment: over " + base::format_bytes(kMostEnvironmentBytes) + " together"
+             : "";
+}
+
+CommandEnd ended(CommandEnding ending, std::string message) {
+  CommandEnd end;
+  end.ending = ending;
+  end.message = std::move(message);
+  return end;
+}
+
+CommandEnd killed_by(int signal) {
+  const char* name = ::sigabbrev_np(signal);
+  CommandEnd end = ended(
+      CommandEnding::killed,
+      "the command was killed by signal " + std::to_string(signal) +
+          (name != nullptr ? std::string(" (SIG") + name + ")" : std::string{}) +
+          (signal == SIGSYS ? ": a system call of another ABI, which no sandbox may make" : ""));
+  end.signal = signal;
+  return end;
+}
+
+}  // namespace
+
+std::string validate(const CommandRequest& request) {
+  if (auto problem = validate_name(request.image); !problem.empty()) {
+    return "image: " + problem;
+  }
+  if (auto problem = check_arguments(request); !problem.empty()) {
+    return problem;
+  }
+  if (auto problem = check_environment(request); !problem.empty()) {
+    return problem;
+  }
+  if (request.directory.empty() || request.directory.front() != '/' ||
+      request.directory.size() >= 4096 || has_nul(request.directory)) {
+    return "directory: it is an absolute path of the sandbox";
+  }
+  if (request.memory_bytes < (4ULL << 20) || request.memory_bytes > (64ULL << 30)) {
+    return "memory: from 4MiB to 64GiB";
+  }
+  if (request.milli_cpu < 10 || request.milli_cpu > 1'024'000) {
+    return "cpu: from 0.01 to 1024";
+  }
+  if (request.pids < 2 || request.pids > 32'768) {
+    return "pids: from 2 to 32768";
+  }
+  if (request.timeout.count() < 0 || request.timeout > kLongestTimeout) {
+    return "timeout: at most 24h";
+  }
+  if (request.terminal && (request.rows == 0 || request.columns == 0)) {
+    return "terminal: it has rows and columns";
+  }
+  return {};
+}
+
+std::string_view command_ending_name(CommandEnding ending) {
+  constexpr std::array<std::string_view, 6> kNames{"exited",        "killed",    "timeout",
+                                                   "out_of_memory", "cancelled", "internal"};
+  return kNames[static_cast<std::size_t>(ending)];
+}
+
+CommandEnd judge_command(const Evidence& evidence, const CommandRequest& request) {
+  if (!evidence.own_fault.empty()) {
+    return ended(CommandEnding::internal, evidence.own_fault);
+  }
+  if (evidence.cancelled) {
+    return ended(CommandEnding::cancelled, "whoever asked for the command hung up");
+  }
+  if (!evidence.refused_call.empty()) {
+    CommandEnd end =
+        ended(CommandEnding::killed, "the sandbox was killed for the system call " +
+                                         evidence.refused_call + ", which no sandbox may make");
+    end.signal = SIGSYS;
+    end.syscall = evidence.refused_call;
+    return end;
+  }
+  if (evidence.timed_out) {
+    return ended(CommandEnding::timeout, "the command took longer than its timeout of " +
+                                             base::format_duration(request.timeout));
+  }
+  // A command may live on where the kernel has killed a child of it.
+  const bool exited = evidence.handler_ended && evidence.handler_signal == 0;
+  if (evidence.oom_kills > 0 && !exited) {
+    return ended(CommandEnding::out_of_memory, "the sandbox needed more than its memory limit of " +
+                                                   base::format_bytes(request.memory_bytes));
+  }
+  if (!evidence.broken_rule.empty()) {
+    return ended(CommandEnding::internal,
+                 "the sandbox broke the protocol: " + evidence.broken_rule);
+  }
+  if (!exited) {
+    // Nobody told: pid 1 went without a word, so the whole sandbox was killed from outside.
+    return killed_by(evidence.handler_ended ? evidence.handler_signal : SIGKILL);
+  }
+  CommandEnd end = ended(CommandEnding::exited, "");
+  end.status = evidence.handler_status;
+  return end;
+}
+
+int exit_code_of(const CommandEnd& end) {
+  switch (end.ending) {
+    case CommandEnding::exited:
+      return end.status;
+    case CommandEnding::killed:
+      return 128 + end.signal;
+    case CommandEnding::timeout:
+      return 124;
+    case CommandEnding::out_of_memory:
+    case CommandEnding::cancelled:
+      return 128 + SIGKILL;
+    case CommandEnding::internal:
+      break;
+  }
+  return 125;
+}
+
+std::string command_environment(const CommandRequest& request) {
+  std::map<std::string, std::string> all{
+      {"PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"},
+      {"HOME", "/tmp"},
+      {"TMPDIR", "/tmp"},
+      {"LANG", "C.UTF-8"}};
+  if (request.terminal) {
+    all["TERM"] = "xterm";
+  }
+  for (const auto& [key, value] : request.environment) {
+    all[key] = value;
+  }
+  std::string block;
+  for (const auto& [key, value] : all) {
+    block.append(key).append("=").append(value).push_back('\0');
+  }
+  return block;
+}
+
+}  // namespace agent

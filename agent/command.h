@@ -1,0 +1,74 @@
+// A command that is run once in a sandbox of its own (`brood run`), as values: what is asked, and
+// how it ended. Pure.
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <map>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "agent/verdict.h"
+
+namespace agent {
+
+struct CommandRequest {
+  std::string image = "base";
+  std::vector<std::string> arguments;  // the first is looked for in PATH; 128 KiB in all
+  std::map<std::string, std::string> environment;  // over what every command finds; 64 KiB in all
+  std::string directory = "/";                     // where it starts; absolute
+  std::uint64_t memory_bytes = 512ULL << 20;       // 4 MiB to 64 GiB
+  std::uint32_t milli_cpu = 1000;                  // 10 to 1024000
+  std::uint32_t pids = 256;                        // 2 to 32768; brood's own pid 1 counts
+  std::chrono::milliseconds timeout{0};            // 0: none; to 24 h
+  std::uint64_t file_bytes = 0;   // the largest file it may write; 0: no such limit
+  std::uint32_t cpu_seconds = 0;  // of processor time; 0: no such limit
+  bool terminal = false;          // its streams are one terminal, of this size
+  std::uint16_t rows = 24;
+  std::uint16_t columns = 80;
+  unsigned client_uid = 0;
+};
+
+// The first rule that `request` breaks, as a sentence that names the field; empty when it is fine.
+std::string validate(const CommandRequest& request);
+
+// How a command ended. A closed set; docs/openapi.yaml has the same names.
+enum class CommandEnding {
+  exited,         // by itself, with a status
+  killed,         // by a signal, or for a system call that no sandbox may make
+  timeout,        // its timeout passed
+  out_of_memory,  // the kernel killed in it for memory.max
+  cancelled,      // whoever asked for it hung up
+  internal,       // brood's own fault: it did not run, or not to its end
+};
+std::string_view command_ending_name(CommandEnding ending);
+
+struct CommandEnd {
+  CommandEnding ending = CommandEnding::internal;
+  int status = 0;       // exited
+  int signal = 0;       // killed
+  std::string syscall;  // killed: the system call that was refused
+  std::string message;  // one sentence; empty when exited
+  // What it used. The processor's time is the kernel's count of the whole sandbox.
+  std::uint64_t wall_us = 0;
+  std::uint64_t user_us = 0;
+  std::uint64_t system_us = 0;
+  std::uint64_t memory_peak_bytes = 0;  // of the sandbox; where the host does not count it, the
+                                        // largest of the command's own process
+  std::uint64_t pids_refusals = 0;      // forks that the limit has refused
+};
+
+// The ending, from what was seen of a command's sandbox by the time it was gone; what it used is
+// left to the caller.
+CommandEnd judge_command(const Evidence& evidence, const CommandRequest& request);
+
+// As docker and the shells have it: the command's own; 128 and the signal; 124 for a timeout, 137
+// for out_of_memory, 125 for brood's own fault.
+int exit_code_of(const CommandEnd& end);
+
+// What every command finds in its environment, under what the request says; KEY=VALUE, each ended
+// by NUL.
+std::string command_environment(const CommandRequest& request);
+
+}  // namespace agent

@@ -1,0 +1,194 @@
+#include "agent/command_runner.h"
+
+#include <algorithm>
+#include <boost/asio/post.hpp>
+#include <utility>
+
+#include "agent/clock.h"
+#include "agent/command_streams.h"
+
+namespace agent {
+namespace {
+
+constexpr std::uint32_t kInsideUid = 1000;  // isolate::SandboxSpec's
+constexpr std::size_t kShownCommand = 200;
+
+std::string argument_block(const std::vector<std::string>& arguments) {
+  std::string block;
+  for (const std::string& argument : arguments) {
+    block.append(argument).push_back('\0');
+  }
+  return block;
+}
+
+std::string shown(const std::vector<std::string>& arguments) {
+  std::string text;
+  for (const std::string& argument : arguments) {
+    text += (text.empty() ? "" : " ") + argument;
+  }
+  return printable(text, kShownCommand);
+}
+
+}  // namespace
+
+CommandRunner::CommandRunner(CommandContext context, RuntimePool& pool, CommandRequest request,
+                             CommandCallbacks callbacks)
+    : context_(std::move(context)),
+      pool_(pool),
+      request_(std::move(request)),
+      callbacks_(std::move(callbacks)),
+      timeout_(context_.loop) {}
+
+void CommandRunner::start() {
+  self_ = shared_from_this();
+  context_.count_running(1);
+  boost::asio::post(context_.loop, [self = self_] { self->take_sandbox(); });
+}
+
+void CommandRunner::take_sandbox() {
+  if (self_ == nullptr) {
+    return;
+  }
+  if (const auto sandbox = pool_.take(this)) {
+    (void)offer(sandbox);
+  } else {
+    pool_.claim(weak_from_this());
+  }
+}
+
+bool CommandRunner::offer(const std::shared_ptr<Sandbox>& sandbox) {
+  if (self_ == nullptr) {
+    return false;  // cancelled while it waited
+  }
+  sandbox_ = sandbox;
+  sandbox->set_owner(this);
+  if (const base::Status status = begin(*sandbox); !status) {
+    sandbox->evidence().own_fault = "starting the command: " + status.error().message();
+    sandbox->kill();
+  }
+  return true;
+}
+
+base::Status CommandRunner::begin(Sandbox& sandbox) {
+  struct Payload {
+    std::string arguments;
+    std::string environment;
+  };
+  const std::uint32_t uid = sandbox.host_uid() + kInsideUid;
+  BROOD_TRY(CommandStreams streams, request_.terminal
+                                        ? make_terminal(uid, request_.rows, request_.columns)
+                                        : make_pipes(uid));
+  FunctionSettings limits;
+  limits.memory_bytes = request_.memory_bytes;
+  limits.milli_cpu = request_.milli_cpu;
+  limits.pids = request_.pids;
+  BROOD_CHECK(sandbox.limit(limits));
+  const auto payload = std::make_shared<Payload>(
+      Payload{argument_block(request_.arguments), command_environment(request_)});
+  BROOD_CHECK(sandbox.gather().run(
+      {.arguments = payload->arguments,
+       .environment = payload->environment,
+       .directory = request_.directory,
+       .limits = {.memory_bytes = request_.memory_bytes,
+                  .file_bytes = request_.file_bytes,
+                  .cpu_seconds = request_.cpu_seconds,
+                  .pids = request_.pids},
+       .soft_limits = context_.soft_limits ? SoftLimits::wanted : SoftLimits::unneeded,
+       .terminal = request_.terminal}));
+  sandbox.mark_counters();
+  sandbox.command = shown(request_.arguments);
+  sandbox.set_state(Sandbox::State::running);
+  began_ns_ = monotonic_ns();
+  sandbox.send_command(payload, std::move(streams.inside));
+  arm_timeout();
+  callbacks_.started({sandbox.id(), std::move(streams.outside)});
+  return {};
+}
+
+void CommandRunner::arm_timeout() {
+  if (request_.timeout.count() == 0) {
+    return;
+  }
+  timeout_.expires_after(request_.timeout);
+  timeout_.async_wait([self = shared_from_this()](const boost::system::error_code& error) {
+    if (!error && self->sandbox_ != nullptr) {
+      self->sandbox_->evidence().timed_out = true;
+      self->sandbox_->kill();
+    }
+  });
+}
+
+void CommandRunner::cancel() {
+  if (sandbox_ != nullptr) {
+    sandbox_->evidence().cancelled = true;
+    sandbox_->kill();
+  } else if (self_ != nullptr) {
+    Evidence evidence;
+    evidence.cancelled = true;
+    end(judge_command(evidence, request_));
+  }
+}
+
+void CommandRunner::stop() {
+  if (sandbox_ != nullptr) {
+    sandbox_->evidence().own_fault = "the agent stopped before the command had ended";
+    sandbox_->kill();
+  } else {
+    refuse("the agent is stopping");
+  }
+}
+
+void CommandRunner::refuse(const std::string& problem) {
+  Evidence evidence;
+  evidence.own_fault = problem;
+  boost::asio::post(context_.loop, [self = shared_from_this(),
+                                    end = judge_command(evidence, request_)] { self->end(end); });
+}
+
+void CommandRunner::on_ready(Sandbox& sandbox) {
+  sandbox.kill();
+}
+void CommandRunner::on_loaded(Sandbox& sandbox) {
+  sandbox.kill();
+}
+void CommandRunner::on_answer(Sandbox& sandbox, Frame /*frame*/) {
+  sandbox.kill();
+}
+void CommandRunner::on_output(Sandbox& /*sandbox*/, std::string_view /*bytes*/) {}
+
+void CommandRunner::on_gone(Sandbox& sandbox) {
+  const auto self = shared_from_this();
+  const auto keep = std::exchange(sandbox_, nullptr);
+  CommandEnd told = measured(sandbox);
+  pool_.retire(sandbox);
+  end(std::move(told));
+}
+
+CommandEnd CommandRunner::measured(Sandbox& sandbox) const {
+  const Evidence& evidence = sandbox.evidence();
+  CommandEnd told = judge_command(evidence, request_);
+  told.wall_us = began_ns_ == 0 ? 0 : static_cast<std::uint64_t>(monotonic_ns() - began_ns_) / 1000;
+  told.user_us = evidence.user_us;
+  told.system_us = evidence.system_us;
+  told.memory_peak_bytes = evidence.max_rss_kib << 10;
+  told.pids_refusals = evidence.pids_refusals;
+  if (const auto usage = sandbox.usage()) {
+    told.user_us = std::max(told.user_us, usage->cpu.user_us);
+    told.system_us = std::max(told.system_us, usage->cpu.system_us);
+    told.memory_peak_bytes = usage->memory_peak_bytes.value_or(told.memory_peak_bytes);
+  }
+  return told;
+}
+
+void CommandRunner::end(CommandEnd end) {
+  const auto self = std::exchange(self_, nullptr);
+  if (self == nullptr) {
+    return;
+  }
+  timeout_.cancel();
+  context_.count_running(-1);
+  const auto callbacks = std::exchange(callbacks_, {});
+  callbacks.done(std::move(end));
+}
+
+}  // namespace agent

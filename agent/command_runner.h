@@ -1,0 +1,64 @@
+// One command on its way: it waits for a pool sandbox, is started in it, and told about when the
+// sandbox is gone.
+#pragma once
+
+#include <boost/asio/io_context.hpp>
+#include <boost/asio/steady_timer.hpp>
+#include <functional>
+#include <memory>
+#include <vector>
+
+#include "agent/command.h"
+#include "agent/runtime_pool.h"
+#include "agent/sandbox.h"
+#include "agent/service.h"
+
+namespace agent {
+
+struct CommandContext {
+  boost::asio::io_context& loop;
+  bool soft_limits = false;                // as of a function's: see BROOD_FLAG_SOFT_LIMITS
+  std::function<void(int)> count_running;  // +1 and -1
+};
+
+class CommandRunner : public CommandHandle,
+                      public SandboxOwner,
+                      public Claimant,
+                      public std::enable_shared_from_this<CommandRunner> {
+ public:
+  // `started` is called once or not at all, and before `done`, which is called once; both on the
+  // event loop and never from inside `start`. The pool outlives it.
+  CommandRunner(CommandContext context, RuntimePool& pool, CommandRequest request,
+                CommandCallbacks callbacks);
+  void start();
+  // The agent stops.
+  void stop();
+
+  void cancel() override;
+
+  bool offer(const std::shared_ptr<Sandbox>& sandbox) override;
+  void refuse(const std::string& problem) override;
+  void on_ready(Sandbox& sandbox) override;
+  void on_loaded(Sandbox& sandbox) override;
+  void on_answer(Sandbox& sandbox, Frame frame) override;
+  void on_output(Sandbox& sandbox, std::string_view bytes) override;
+  void on_gone(Sandbox& sandbox) override;
+
+ private:
+  void take_sandbox();
+  base::Status begin(Sandbox& sandbox);
+  void arm_timeout();
+  CommandEnd measured(Sandbox& sandbox) const;
+  void end(CommandEnd end);
+
+  CommandContext context_;
+  RuntimePool& pool_;
+  CommandRequest request_;
+  CommandCallbacks callbacks_;
+  std::shared_ptr<Sandbox> sandbox_;
+  std::shared_ptr<CommandRunner> self_;  // until it has ended
+  boost::asio::steady_timer timeout_;
+  std::int64_t began_ns_ = 0;
+};
+
+}  // namespace agent

@@ -1,0 +1,254 @@
+// brood run
+#include <CLI/CLI.hpp>
+#include <csignal>
+#include <cstdlib>
+#include <memory>
+#include <nlohmann/json.hpp>
+
+#include "base/units.h"
+#include "cmd/cli/client.h"
+#include "cmd/cli/env_file.h"
+#include "cmd/cli/io.h"
+#include "cmd/cli/pump.h"
+#include "cmd/cli/text.h"
+#include "cmd/cli/verbs.h"
+
+namespace cli {
+namespace {
+
+using Json = nlohmann::ordered_json;
+
+constexpr int kBroodsFault = 125;  // as docker has it: the command did not run
+
+struct RunFlags {
+  std::vector<std::string> command;
+  std::string image = "base";
+  std::vector<std::string> env;
+  std::string env_file;
+  std::string workdir;
+  std::string memory;
+  std::string cpu;
+  std::string timeout;
+  std::string file_size;
+  std::string output_limit;
+  std::string stats_json;
+  unsigned pids = 0;
+  unsigned cpu_seconds = 0;
+  bool interactive = false;
+  bool terminal = false;
+};
+
+void put(Json& document, const char* key, const std::string& text) {
+  if (!text.empty()) {
+    document[key] = text;
+  }
+}
+
+Outcome<Json> environment_of(const RunFlags& flags) {
+  std::map<std::string, std::string> environment;
+  if (!flags.env_file.empty()) {
+    CLI_TRY(const std::string text, read_whole(flags.env_file));
+    CLI_TRY(environment, parse_env_file(text, flags.env_file));
+  }
+  for (const std::string& pair : flags.env) {
+    const auto equals = pair.find('=');
+    const std::string key = pair.substr(0, equals);
+    if (key.empty()) {
+      return fail(Exit::usage, "--env takes KEY=VALUE or KEY, and '" + pair + "' is neither");
+    }
+    // As docker has it: a name alone is this process's own value.
+    const char* own = ::getenv(key.c_str());  // NOLINT(concurrency-mt-unsafe)
+    if (equals != std::string::npos) {
+      environment[key] = pair.substr(equals + 1);
+    } else if (own != nullptr) {
+      environment[key] = own;
+    }
+  }
+  return Json(environment);
+}
+
+Outcome<std::string> document_of(const RunFlags& flags) {
+  Json document{{"image", flags.image}, {"arguments", flags.command}};
+  CLI_TRY(document["environment"], environment_of(flags));
+  put(document, "directory", flags.workdir);
+  put(document, "memory", flags.memory);
+  put(document, "cpu", flags.cpu);
+  put(document, "timeout", flags.timeout);
+  put(document, "file_size", flags.file_size);
+  if (flags.pids > 0) {
+    document["pids"] = flags.pids;
+  }
+  if (flags.cpu_seconds > 0) {
+    document["cpu_seconds"] = flags.cpu_seconds;
+  }
+  if (flags.terminal) {
+    const TerminalSize size = terminal_size();
+    document["terminal"] = true;
+    document["rows"] = size.rows;
+    document["columns"] = size.columns;
+    const char* term = ::getenv("TERM");  // NOLINT(concurrency-mt-unsafe)
+    if (term != nullptr && !document["environment"].contains("TERM")) {
+      document["environment"]["TERM"] = term;
+    }
+  }
+  try {
+    return document.dump();
+  } catch (const Json::exception&) {
+    return fail(Exit::usage, "an argument or a value of the environment is not UTF-8");
+  }
+}
+
+// On a connection of its own: the first is the command's for as long as it runs.
+void send_signal(const Session& session, const std::string& sandbox, int number) {
+  Client client(session.socket);
+  (void)client.ask(
+      {"POST", "/sandboxes/" + encode_segment(sandbox) + "/signal?signal=" + std::to_string(number),
+       "", ""});
+}
+
+struct Ended {
+  Json end;
+  bool over_limit = false;
+};
+
+Outcome<Ended> carry(const RunFlags& flags, std::uint64_t output_limit, const Session& session,
+                     Client::Lines& lines) {
+  CLI_TRY(auto first, lines.next());
+  if (!first) {
+    return fail(Exit::failed, "the agent answered nothing");
+  }
+  Json line = Json::parse(*first);
+  if (line.contains("end")) {
+    return Ended{line.at("end")};
+  }
+  const std::string sandbox = line.at("sandbox");
+  std::optional<RawTerminal> raw;
+  if (flags.terminal) {
+    raw.emplace();
+  }
+  Ended ended;
+  Outcome<std::optional<std::string>> last = std::optional<std::string>();
+  PumpRequest request;
+  request.streams = lines.take_descriptors();
+  if (request.streams.size() != (flags.terminal ? 1 : 3)) {
+    return fail(Exit::failed, "the agent sent no streams with its answer");
+  }
+  request.read_input = flags.interactive || !is_terminal(Standard::input);
+  request.until_fd = lines.fd();
+  request.ended = [&] {
+    last = lines.next();
+    return true;
+  };
+  request.signal = [&](int number) { send_signal(session, sandbox, number); };
+  request.output_limit = output_limit;
+  request.over_limit = [&] {
+    ended.over_limit = true;
+    send_signal(session, sandbox, SIGKILL);
+  };
+  CLI_TRY([[maybe_unused]] const int pumped, pump(std::move(request)));
+  if (!last) {
+    return tl::unexpected<Failure>(std::move(last.error()));
+  }
+  if (!*last) {
+    return fail(Exit::failed, "the agent did not say how the command ended");
+  }
+  ended.end = Json::parse(**last).at("end");
+  return ended;
+}
+
+// For judges: the ending with what it used; "-" is standard error.
+Outcome<int> write_stats(const RunFlags& flags, const Ended& ended) {
+  if (flags.stats_json.empty()) {
+    return 0;
+  }
+  Json stats = ended.end;
+  if (ended.over_limit) {
+    stats["ending"] = "output_limit";
+  }
+  const std::string text = stats.dump() + "\n";
+  if (flags.stats_json == "-") {
+    std::fputs(text.c_str(), stderr);
+    return 0;
+  }
+  return write_file(flags.stats_json, text);
+}
+
+Outcome<int> run(const RunFlags& flags, const Session& session) {
+  if (flags.terminal && !is_terminal(Standard::input)) {
+    return fail(Exit::usage, "-t wants a terminal, and standard input is none");
+  }
+  std::uint64_t output_limit = 0;
+  if (!flags.output_limit.empty()) {
+    const auto bytes = base::parse_bytes(flags.output_limit);
+    if (!bytes) {
+      return fail(Exit::usage, "--output-limit: " + bytes.error().message());
+    }
+    output_limit = *bytes;
+  }
+  CLI_TRY(const std::string body, document_of(flags));
+  Client client(session.socket);
+  auto ended = [&]() -> Outcome<Ended> {
+    CLI_TRY(const auto lines, client.lines({"POST", "/commands", body, "application/json"}));
+    return carry(flags, output_limit, session, *lines);
+  }();
+  if (!ended) {
+    // 1 to 4 would be the command's own.
+    return tl::unexpected<Failure>(Failure{kBroodsFault, std::move(ended.error().message)});
+  }
+  CLI_TRY([[maybe_unused]] const int written, write_stats(flags, *ended));
+  if (ended->over_limit) {
+    tell("the command was killed: it printed more than " + flags.output_limit);
+  } else if (const std::string message = ended->end.value("message", ""); !message.empty()) {
+    tell(escape_controls(message));
+  }
+  return ended->end.at("exit_code").get<int>();
+}
+
+}  // namespace
+
+void add_run(CLI::App& app, Session& session) {
+  auto flags = std::make_shared<RunFlags>();
+  CLI::App* verb = app.add_subcommand(
+      "run",
+      "Run a command in a new sandbox that is gone afterwards; its exit status is the command's");
+  verb->add_option("command", flags->command, "the command and its arguments, after --")
+      ->required();
+  verb->positionals_at_end();
+  verb->add_option("--image", flags->image, "what it finds as its root")->capture_default_str();
+  verb->add_flag("-i,--interactive", flags->interactive,
+                 "hand on standard input even where it is a terminal");
+  verb->add_flag("-t,--tty", flags->terminal, "give it a terminal");
+  verb->add_option("-e,--env", flags->env, "a variable of its environment; may be repeated")
+      ->type_name("KEY=VALUE")
+      ->take_all()
+      ->allow_extra_args(false);
+  verb->add_option("--env-file", flags->env_file, "KEY=VALUE lines")->type_name("FILE");
+  verb->add_option("-w,--workdir", flags->workdir, "where it starts; / where nothing is said")
+      ->type_name("DIR");
+  verb->add_option("-m,--memory", flags->memory, "at most this much memory; 512MiB")
+      ->type_name("SIZE");
+  verb->add_option("--cpu,--cpus", flags->cpu, "at most this much of processors; 1")
+      ->type_name("CPUS");
+  verb->add_option("--pids,--pids-limit", flags->pids, "at most this many processes; 256")
+      ->type_name("N");
+  verb->add_option("--timeout", flags->timeout, "killed after this long; never")->type_name("TIME");
+  verb->add_option("--cpu-seconds", flags->cpu_seconds,
+                   "killed after this much processor time; never")
+      ->type_name("N");
+  verb->add_option("--file-size", flags->file_size, "the largest file that it may write")
+      ->type_name("SIZE");
+  verb->add_option("--output-limit", flags->output_limit, "killed when it prints more than this")
+      ->type_name("SIZE");
+  verb->add_option("--stats-json", flags->stats_json,
+                   "how it ended and what it used, to a file, or - for standard error")
+      ->type_name("FILE");
+  verb->footer(
+      "Exit status: the command's own; 128 and the number of the signal that killed it; 124 after "
+      "a "
+      "timeout; 137 out of memory; 125 when brood could not run it, 126 when the command cannot be "
+      "executed, 127 when it is not found.");
+  verb->callback(
+      [flags, &session] { session.run = [flags, &session] { return run(*flags, session); }; });
+}
+
+}  // namespace cli
