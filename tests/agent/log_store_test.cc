@@ -8,6 +8,7 @@
 
 #include <catch2/catch.hpp>
 #include <csignal>
+#include <filesystem>
 
 #include "base/file.h"
 #include "base/utf8.h"
@@ -119,6 +120,29 @@ TEST_CASE("what was printed is read back with its invocation") {
   CHECK(lines[1].time_ms == 1001);
   CHECK(lines[2].sequence == 3);
   CHECK(lines[2].invocation_id.empty());
+}
+
+TEST_CASE("functions that do not print hold no descriptor, and print when they do") {
+  const tests::ScratchDirectory scratch;
+  LogStore store = LogStore::open(scratch.path() + "/logs").value();
+  const auto open_now = [] {
+    const auto all = std::filesystem::directory_iterator("/proc/self/fd");
+    return std::distance(begin(all), end(all));
+  };
+  const auto before = open_now();
+  std::vector<std::shared_ptr<FunctionLog>> logs;
+  for (int round = 0; round < 2; ++round) {
+    for (int i = 0; i < 200; ++i) {
+      const std::string name = "f" + std::to_string(i);
+      logs.push_back(store.writer(name).value());
+      print(logs.back(), "round " + std::to_string(round) + "\n");
+      REQUIRE(logs.back()->flush());
+    }
+    CHECK(open_now() - before <= static_cast<long>(2 * agent::OpenLogs::kMost));
+  }
+  for (int i = 0; i < 200; ++i) {
+    CHECK(texts(store.read("f" + std::to_string(i), 10, 0).value()) == Lines{"round 0", "round 1"});
+  }
 }
 
 TEST_CASE("half a line stays with the invocation that printed it") {

@@ -54,13 +54,14 @@ def single(agent, sizes):
         cold.append(agent.bench("cold", "--samples", "--count", sizes.cold))
         warm.append(agent.bench("warm", "--samples", "--count", sizes.warm))
         process.append(agent.bench("process", "--count", sizes.process))
-        peers.append(measure_peers(sizes.peers, agent.images))
+        peers.append(measure_peers(sizes.peers, agent))
     return {"cold": merged(cold), "warm": merged(warm), "process": process, "peers": merge_peers(peers)}
 
 
-def measure_peers(runs, images):
+def measure_peers(runs, agent):
     done = subprocess.run([ROOT / "scripts/bench-peers", "--json", "--runs", str(runs), "--image",
-                           "%s/python3" % images], stdin=subprocess.DEVNULL, capture_output=True, check=False)
+                           "%s/python3" % agent.images, "--socket", agent.socket, "--brood",
+                           agent.build / "bin" / "brood"], stdin=subprocess.DEVNULL, capture_output=True, check=False)
     if not done.stdout.strip():
         raise Trouble("scripts/bench-peers: " + done.stderr.decode().strip())
     return json.loads(done.stdout)["peers"]

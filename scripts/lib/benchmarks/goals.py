@@ -32,7 +32,17 @@ def single_rows(single):
     yield Row("cold, p50", "at most 0.12 of fork+import+call", ratio, 0.12,
               "%.3f (%s of %s)" % (ratio, us(p50), us(stats.median(fork))), stats.ratio_interval(cold, fork))
     yield Row("cold, p99", "at most 1 ms", p99, 1000, ms(p99), stats.interval(cold, 0.99))
+    own = single["peers"].get("brood run", {}).get("samples_us")
+    others = {name: one["samples_us"] for name, one in single["peers"].items()
+              if name != "brood run" and one["samples_us"]}
+    if own and others:
+        fastest = min(others, key=lambda name: stats.median(others[name]))
+        ratio = stats.median(own) / stats.median(others[fastest])
+        yield Row("`brood run` of the same Python, a whole process", "less than the fastest of the others (%s)" % fastest,
+                  ratio, 1, "%.2f (%s)" % (ratio, ms(stats.median(own))), stats.ratio_interval(own, others[fastest]))
     for name, peer in sorted(single["peers"].items()):
+        if name == "brood run":
+            continue
         if peer["samples_us"]:
             times = stats.median(peer["samples_us"]) / p50
             yield Row("%s, the same Python" % name, "at least 60 times a cold invocation", times, 60,
