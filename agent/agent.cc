@@ -62,6 +62,7 @@ base::Result<std::unique_ptr<Agent>> Agent::start(boost::asio::io_context& loop,
   std::unique_ptr<Agent> agent(new Agent(loop, config));
   BROOD_CHECK(agent->take_state_dir());
   BROOD_CHECK(agent->take_cgroups());
+  BROOD_TRY(agent->host_mounts_, base::open_at(AT_FDCWD, "/proc/self/ns/mnt", O_RDONLY));
   BROOD_CHECK(rootfs::enter_own_mount_namespace());
   BROOD_CHECK(agent->make_slots());
   agent->features_ = isolate::probe_features();
@@ -141,7 +142,7 @@ base::Status Agent::take_cgroups() {
 
 base::Status Agent::open_stores() {
   BROOD_TRY(registry_, Registry::open(config_.state_dir + "/registry.db"));
-  BROOD_TRY(code_, CodeStore::open(config_, own_area_->first_uid(), *disk_));
+  BROOD_TRY(code_, CodeStore::open(config_, own_area_->first_uid(), host_mounts_.get(), *disk_));
   if (const auto used = registry_->code_in_use()) {
     code_->collect(*used);
   }
@@ -382,8 +383,9 @@ void Agent::deploy(DeployRequest request, Completion<Deployed> done) {
 void Agent::compile(const std::shared_ptr<Deployment>& deployment,
                     std::function<void(std::string problem)> done) {
   const Function& function = deployment->function;
-  const auto file = code_->module_file(function.code_digest, function.settings.handler);
-  if (!file || !deployment->compiled.empty()) {
+  const Language language = deployment->pool->language();
+  const auto file = code_->module_file(function.code_digest, function.settings.handler, language);
+  if (!file || !deployment->compiled.empty() || !can_prepare(language, *file)) {
     boost::asio::post(
         loop_, [done = std::move(done), missing = !file, handler = function.settings.handler] {
           done(missing ? "the code has no file for the handler " + handler : std::string{});
@@ -649,6 +651,7 @@ void Agent::finish_drain(std::function<void()> done) {
   stop_pools([this, done = std::move(done)] {
     maker_->finish();
     disk_->finish();
+    metrics_->close();
     runners_.clear();
     removed_.clear();
     if (const auto removed = cgroups_->remove(); !removed || *removed == cgroups::Removed::busy) {

@@ -98,6 +98,7 @@ class Agent : public Service {
   const AgentConfig& config_;
   std::int64_t started_ns_;
   base::UniqueFd state_lock_;
+  base::UniqueFd host_mounts_;  // the mount namespace that it was started in
   isolate::Features features_;
   isolate::Filter sandbox_filter_;
   isolate::Filter zygote_filter_;

@@ -146,6 +146,7 @@ class FileUpload : public Upload {
                                          .directory_fd = directory->get(),
                                          .uid = store_.unpack_uid_,
                                          .gid = store_.unpack_uid_,
+                                         .mounts_fd = store_.mounts_fd_,
                                          .single_file = std::move(file_name),
                                          .limits = limits});
     if (!process) {
@@ -227,12 +228,14 @@ class FailedUpload : public Upload {
   base::Error error_;
 };
 
-CodeStore::CodeStore(const AgentConfig& config, std::uint32_t unpack_uid, Maker& disk)
-    : config_(config), unpack_uid_(unpack_uid), disk_(disk) {}
+CodeStore::CodeStore(const AgentConfig& config, std::uint32_t unpack_uid, int mounts_fd,
+                     Maker& disk)
+    : config_(config), unpack_uid_(unpack_uid), mounts_fd_(mounts_fd), disk_(disk) {}
 
 base::Result<std::unique_ptr<CodeStore>> CodeStore::open(const AgentConfig& config,
-                                                         std::uint32_t unpack_uid, Maker& disk) {
-  std::unique_ptr<CodeStore> store(new CodeStore(config, unpack_uid, disk));
+                                                         std::uint32_t unpack_uid, int mounts_fd,
+                                                         Maker& disk) {
+  std::unique_ptr<CodeStore> store(new CodeStore(config, unpack_uid, mounts_fd, disk));
   const std::string& state = config.state_dir;
   BROOD_CHECK(base::remove_tree_at(AT_FDCWD, state + "/staging"));
   BROOD_TRY(store->code_, open_directory(state + "/code", 0700));
@@ -259,15 +262,14 @@ base::Result<base::UniqueFd> CodeStore::open_tree(std::string_view digest) const
   return base::open_at(code_.get(), std::string(digest), O_RDONLY | O_DIRECTORY | O_NOFOLLOW);
 }
 
-std::optional<std::string> CodeStore::module_file(std::string_view digest,
-                                                  std::string_view handler) const {
+std::optional<std::string> CodeStore::module_file(std::string_view digest, std::string_view handler,
+                                                  Language language) const {
   const auto tree =
       base::open_at(code_.get(), std::string(digest), O_RDONLY | O_DIRECTORY | O_NOFOLLOW);
   if (!tree) {
     return std::nullopt;
   }
-  const std::string path = module_path(handler);
-  for (const std::string& candidate : {path + ".py", path + "/__init__.py"}) {
+  for (const std::string& candidate : module_candidates(language, module_path(handler))) {
     if (is_file(tree->get(), candidate)) {
       return candidate;
     }

@@ -15,6 +15,7 @@
 #include <string_view>
 
 #include "agent/config.h"
+#include "agent/language.h"
 #include "agent/maker.h"
 #include "agent/service.h"
 #include "base/error.h"
@@ -24,9 +25,11 @@ namespace agent {
 
 class CodeStore {
  public:
-  // `unpack_uid`: a host uid of its own for the unpacker. `disk` runs what blocks.
+  // `unpack_uid`: a host uid of its own for the unpacker. `mounts_fd`: see rootfs::UnpackJob;
+  // borrowed. `disk` runs what blocks.
   static base::Result<std::unique_ptr<CodeStore>> open(const AgentConfig& config,
-                                                       std::uint32_t unpack_uid, Maker& disk);
+                                                       std::uint32_t unpack_uid, int mounts_fd,
+                                                       Maker& disk);
 
   bool has(std::string_view digest) const;
   std::unique_ptr<Upload> begin_upload();
@@ -35,7 +38,8 @@ class CodeStore {
   base::Result<base::UniqueFd> open_tree(std::string_view digest) const;
   // The file below the code's root that holds a handler's module ("pkg/mod.py"); nothing when there
   // is none.
-  std::optional<std::string> module_file(std::string_view digest, std::string_view handler) const;
+  std::optional<std::string> module_file(std::string_view digest, std::string_view handler,
+                                         Language language) const;
 
   // What COMPILE gave for a handler under an image; empty when there is nothing.
   std::string compiled(std::string_view digest, std::string_view handler,
@@ -48,10 +52,11 @@ class CodeStore {
 
  private:
   friend class FileUpload;
-  CodeStore(const AgentConfig& config, std::uint32_t unpack_uid, Maker& disk);
+  CodeStore(const AgentConfig& config, std::uint32_t unpack_uid, int mounts_fd, Maker& disk);
 
   const AgentConfig& config_;
   std::uint32_t unpack_uid_;
+  int mounts_fd_;
   Maker& disk_;
   base::UniqueFd code_;
   base::UniqueFd compiled_;

@@ -166,10 +166,18 @@ struct Metrics::Families {
   std::array<Histogram*, kStageCount> stages{};
   Handles<FunctionMetrics> functions;
   Handles<RuntimeMetrics> runtimes;
+  bool closed = false;
 };
 
 FunctionMetrics::~FunctionMetrics() {
   Metrics::Families& families = *metrics_->families_;
+  if (families.closed) {
+    return;
+  }
+  if (const auto known = families.functions.find(name_);
+      known != families.functions.end() && known->second.expired()) {
+    families.functions.erase(known);
+  }
   for (Counter* counter : endings_) {
     families.invocations.Remove(counter);
   }
@@ -222,6 +230,7 @@ std::shared_ptr<FunctionMetrics> Metrics::function(const std::string& name) {
   }
   std::shared_ptr<FunctionMetrics> made(new FunctionMetrics());
   made->metrics_ = this;
+  made->name_ = name;
   for (std::size_t i = 0; i < kEndingCount; ++i) {
     made->endings_[i] = &families_->invocations.Add(
         {{"function", name}, {"ending", std::string(ending_name(static_cast<Ending>(i)))}});
@@ -231,7 +240,6 @@ std::shared_ptr<FunctionMetrics> Metrics::function(const std::string& name) {
                                                     kInvocationBuckets);
   }
   made->queue_ = &families_->queue.Add({{"function", name}});
-  std::erase_if(families_->functions, [](const auto& entry) { return entry.second.expired(); });
   families_->functions[name] = made;
   return made;
 }
@@ -249,6 +257,10 @@ std::shared_ptr<RuntimeMetrics> Metrics::runtime(const std::string& name) {
   made->restarts_ = &families_->restarts.Add({{"runtime", name}});
   families_->runtimes[name] = made;
   return made;
+}
+
+void Metrics::close() {
+  families_->closed = true;
 }
 
 void Metrics::observe_stages(const StageTimes& stages) {

@@ -44,6 +44,7 @@ class FunctionMetrics {
   FunctionMetrics() = default;
 
   Metrics* metrics_ = nullptr;
+  std::string name_;
   std::array<prometheus::Counter*, kEndingCount> endings_{};
   std::array<prometheus::Histogram*, 2> durations_{};
   prometheus::Gauge* queue_ = nullptr;
@@ -87,6 +88,9 @@ class Metrics {
   // The same handle for all who ask while one of them holds it. Names are validated ones.
   std::shared_ptr<FunctionMetrics> function(const std::string& name);
   std::shared_ptr<RuntimeMetrics> runtime(const std::string& name);
+  // Nobody will scrape any more: handles that are dropped from now on leave their series, of which
+  // each would be looked for among all.
+  void close();
 
   // brood_stage_seconds: for each stage that happened, the time since the one before it that did.
   void observe_stages(const StageTimes& stages);

@@ -64,6 +64,7 @@ RuntimePool::RuntimePool(PoolContext context, RuntimeConfig config)
   // Known before the first start, because what was compiled for a function is kept under it.
   if (const auto image = rootfs::open_image(context_.config.images_dir, config_.image)) {
     digest_ = image->manifest.digest;
+    interpreter_ = image->manifest.interpreter;
   }
 }
 
@@ -98,6 +99,7 @@ void RuntimePool::start() {
         }
         image_ = std::move(*opened.image);
         digest_ = image_->manifest.digest;
+        interpreter_ = image_->manifest.interpreter;
         if (const auto status = start_zygote(); !status) {
           back_off(status.error().message());
         }
@@ -127,10 +129,10 @@ base::Result<std::unique_ptr<Zygote>> RuntimePool::spawn_zygote() {
   constexpr rootfs::MountFlags read_only{.read_only = true, .nosuid = true, .nodev = true};
   BROOD_TRY(const base::UniqueFd image, rootfs::clone_tree(image_->root.get(), read_only));
   BROOD_TRY(const base::UniqueFd lower, rootfs::clone_tree(image_->root.get(), read_only));
-  const bool commands = config_.kind == RuntimeKind::commands;
   BROOD_TRY(
       const base::UniqueFd support_dir,
-      base::open_at(AT_FDCWD, context_.config.support_dir + (commands ? "/native" : "/python"),
+      base::open_at(AT_FDCWD,
+                    context_.config.support_dir + "/" + std::string(support_folder(language())),
                     O_RDONLY | O_DIRECTORY));
   BROOD_TRY(const base::UniqueFd support, rootfs::clone_tree(support_dir.get(), read_only));
   BROOD_TRY(const base::UniqueFd devices, rootfs::device_tmpfs());
@@ -140,18 +142,18 @@ base::Result<std::unique_ptr<Zygote>> RuntimePool::spawn_zygote() {
 
   std::vector<std::string> preload = image_->manifest.preload;
   preload.insert(preload.end(), config_.preload.begin(), config_.preload.end());
-  const ZygoteSetup setup{.runtime = config_.name,
-                          .interpreter = commands ? "" : image_->manifest.interpreter,
-                          .preload = std::move(preload),
-                          .image_fd = image.get(),
-                          .lower_fd = lower.get(),
-                          .dev_fd = devices.get(),
-                          .run_fd = run.get(),
-                          .support_fd = support.get(),
-                          .cgroup_fd = zygote_cgroup_->fd(),
-                          .ids = {.first = area_->first_uid(), .count = kUidsPerArea},
-                          .zygote_plan = &zygote_plan_,
-                          .sandbox_plan = &sandbox_plan_};
+  const ZygoteSetup setup{
+      .runtime = config_.name,
+      .arguments = zygote_arguments(language(), image_->manifest.interpreter, preload),
+      .image_fd = image.get(),
+      .lower_fd = lower.get(),
+      .dev_fd = devices.get(),
+      .run_fd = run.get(),
+      .support_fd = support.get(),
+      .cgroup_fd = zygote_cgroup_->fd(),
+      .ids = {.first = area_->first_uid(), .count = kUidsPerArea},
+      .zygote_plan = &zygote_plan_,
+      .sandbox_plan = &sandbox_plan_};
   ZygoteEvents events{
       .booted = [this](const std::string& version) { zygote_booted(version); },
       .spawned =
@@ -695,6 +697,10 @@ SandboxCounts RuntimePool::counts() const {
     }
   }
   return counts;
+}
+
+Language RuntimePool::language() const {
+  return config_.kind == RuntimeKind::commands ? Language::command : language_of(interpreter_);
 }
 
 std::shared_ptr<Sandbox> RuntimePool::find(std::string_view id) const {

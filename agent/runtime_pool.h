@@ -12,6 +12,7 @@
 #include <string>
 
 #include "agent/config.h"
+#include "agent/language.h"
 #include "agent/maker.h"
 #include "agent/metrics.h"
 #include "agent/sandbox.h"
@@ -80,6 +81,7 @@ class RuntimePool : public SandboxOwner {
   void list(std::vector<SandboxStatus>& into) const;
   const std::string& name() const { return config_.name; }
   const std::string& image_digest() const { return digest_; }
+  Language language() const;
   // By its id, among all that live; nothing where none has it.
   std::shared_ptr<Sandbox> find(std::string_view id) const;
   bool owns(const Sandbox& sandbox) const { return sandboxes_.contains(sandbox.number()); }
@@ -125,6 +127,7 @@ class RuntimePool : public SandboxOwner {
 
   PoolContext context_;
   RuntimeConfig config_;
+  std::string interpreter_;  // of the image
   std::string digest_;
   std::optional<rootfs::Image> image_;
   std::optional<UidArea> area_;

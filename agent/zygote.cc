@@ -63,19 +63,6 @@ base::Result<base::UniqueFd> sealed(const isolate::Plan& plan) {
   return memory;
 }
 
-std::vector<std::string> arguments_of(const ZygoteSetup& setup) {
-  if (setup.interpreter.empty()) {
-    return {"/run/brood/brood-zygote"};
-  }
-  // -I: nothing of the environment or of the working directory; -B: no byte code is written.
-  std::vector<std::string> arguments{setup.interpreter, "-I", "-B", "/run/brood/zygote.py"};
-  for (const std::string& module : setup.preload) {
-    arguments.push_back("--preload");
-    arguments.push_back(module);
-  }
-  return arguments;
-}
-
 }  // namespace
 
 base::Result<std::unique_ptr<Zygote>> Zygote::start(boost::asio::io_context& loop,
@@ -93,7 +80,7 @@ base::Result<std::unique_ptr<Zygote>> Zygote::start(boost::asio::io_context& loo
   request.run_fd = setup.run_fd;
   request.support_fd = setup.support_fd;
   request.hostname = "zygote";
-  request.arguments = arguments_of(setup);
+  request.arguments = setup.arguments;
   request.environment = {"PATH=/usr/local/bin:/usr/bin:/bin", "LANG=C.UTF-8", "HOME=/tmp"};
   request.descriptors = {null.get(), output.theirs.get(), output.theirs.get(),
                          control.theirs.get()};

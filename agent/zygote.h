@@ -25,8 +25,7 @@ namespace agent {
 
 struct ZygoteSetup {
   std::string runtime;
-  std::string interpreter;  // path inside the image; empty: brood's own zygote, for commands
-  std::vector<std::string> preload;  // modules
+  std::vector<std::string> arguments;  // zygote_arguments
   int image_fd = -1;  // detached mount of the image, read-only; borrowed, as all below
   int lower_fd = -1;  // the same again: the lower layer of its sandboxes
   int dev_fd = -1;

@@ -5,6 +5,8 @@ install(TARGETS broodd RUNTIME DESTINATION sbin)
 install(TARGETS brood-local brood-unpack RUNTIME DESTINATION lib/brood)
 install(TARGETS brood_python LIBRARY DESTINATION lib/brood/runtimes/python)
 install(TARGETS brood_native RUNTIME DESTINATION lib/brood/runtimes/native)
+install(PROGRAMS ${CMAKE_BINARY_DIR}/runtimes/node/brood-zygote DESTINATION lib/brood/runtimes/node)
+install(FILES ${CMAKE_SOURCE_DIR}/runtimes/node/sandbox.js DESTINATION lib/brood/runtimes/node)
 install(FILES ${CMAKE_SOURCE_DIR}/runtimes/python/zygote.py ${CMAKE_SOURCE_DIR}/runtimes/python/sandbox.py
   DESTINATION lib/brood/runtimes/python)
 

@@ -1,6 +1,7 @@
 // brood-unpack: unpacks one archive, confined. Started by the agent (rootfs/unpack.h), not by
 // people: as root, with the archive (a regular file) on descriptor 0, an empty directory on 3, and
-// a pipe for the verdict on 4. Its exit status and verdict are described in rootfs/archive.h.
+// a pipe for the verdict on 4, and perhaps a mount namespace on 5. Its exit status and verdict are
+// described in rootfs/archive.h.
 #include <fcntl.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -26,6 +27,7 @@ using base::Status;
 constexpr int kArchiveFd = 0;
 constexpr int kDirectoryFd = 3;
 constexpr int kVerdictFd = 4;
+constexpr int kMountsFd = 5;  // where there is one
 
 struct Options {
   std::uint32_t uid = 0;
@@ -91,7 +93,7 @@ Status check_descriptors() {
   if (::lseek(kArchiveFd, 0, SEEK_SET) != 0) {
     return fail_errno("lseek", "the archive");
   }
-  if (::close_range(kVerdictFd + 1, ~0U, 0) != 0) {
+  if (::close_range(kMountsFd + 1, ~0U, 0) != 0) {
     return fail_errno("close_range");
   }
   ::umask(0);
@@ -102,7 +104,9 @@ Result<rootfs::UnpackVerdict> unpack(int argc, char** argv) {
   BROOD_TRY(const Options options, parse_options(argc, argv));
   BROOD_CHECK(check_descriptors());
   BROOD_CHECK(cmd::prepare_libraries());
-  BROOD_CHECK(cmd::confine({.root_fd = kDirectoryFd,
+  const bool has_mounts = ::fcntl(kMountsFd, F_GETFD) >= 0;
+  BROOD_CHECK(cmd::confine({.mounts_fd = has_mounts ? kMountsFd : -1,
+                            .root_fd = kDirectoryFd,
                             .uid = options.uid,
                             .gid = options.gid,
                             .file_bytes = options.limits.bytes,

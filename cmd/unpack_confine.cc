@@ -63,7 +63,10 @@ Status limit_resources(const Confinement& how) {
   return {};
 }
 
-Status leave_namespaces() {
+Status leave_namespaces(int mounts_fd) {
+  if (mounts_fd >= 0 && (::setns(mounts_fd, CLONE_NEWNS) != 0 || ::close(mounts_fd) != 0)) {
+    return fail_errno("setns", "a mount namespace");
+  }
   if (::unshare(CLONE_NEWNS | CLONE_NEWNET | CLONE_NEWIPC | CLONE_NEWUTS) != 0) {
     return fail_errno("unshare", "mount, net, ipc, uts");
   }
@@ -190,7 +193,7 @@ Status filter_calls() {
 
 Status confine(const Confinement& how) {
   BROOD_CHECK(limit_resources(how));
-  BROOD_CHECK(leave_namespaces());
+  BROOD_CHECK(leave_namespaces(how.mounts_fd));
   BROOD_CHECK(enter_root(how.root_fd));
   BROOD_CHECK(empty_bounding_set());
   BROOD_CHECK(become(how.uid, how.gid));

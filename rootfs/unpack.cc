@@ -23,7 +23,8 @@ using base::fail_because;
 using base::fail_errno;
 using base::UniqueFd;
 
-constexpr int kChildFds = 5;  // 0 archive, 1 and 2 null, 3 directory, 4 verdict
+constexpr int kMountsFd = 5;
+constexpr int kChildFds = 6;  // 0 archive, 1 and 2 null, 3 directory, 4 verdict, 5 mount namespace
 constexpr int kAboveChildFds = 16;
 
 std::vector<std::string> arguments_of(const UnpackJob& job) {
@@ -72,10 +73,14 @@ class SpawnSetup {
   SpawnSetup(const SpawnSetup&) = delete;
   SpawnSetup& operator=(const SpawnSetup&) = delete;
 
-  void place(int fd, int number) { ::posix_spawn_file_actions_adddup2(&actions_, fd, number); }
+  // In the order of the numbers.
+  void place(int fd, int number) {
+    ::posix_spawn_file_actions_adddup2(&actions_, fd, number);
+    last_ = number;
+  }
 
   Result<base::OwnedPid> spawn(std::vector<std::string> arguments) {
-    ::posix_spawn_file_actions_addclosefrom_np(&actions_, kChildFds);
+    ::posix_spawn_file_actions_addclosefrom_np(&actions_, last_ + 1);
     std::vector<char*> argv;
     argv.reserve(arguments.size() + 1);
     for (std::string& argument : arguments) {
@@ -101,6 +106,7 @@ class SpawnSetup {
  private:
   posix_spawn_file_actions_t actions_{};
   posix_spawnattr_t attributes_{};
+  int last_ = 2;
 };
 
 using Directory = std::unique_ptr<DIR, decltype([](DIR* dir) { ::closedir(dir); })>;
@@ -220,6 +226,11 @@ Result<UnpackProcess> start_unpack(const UnpackJob& job) {
   setup.place(nowhere.get(), 2);
   setup.place(directory.get(), 3);
   setup.place(verdict.get(), 4);
+  UniqueFd mounts;
+  if (job.mounts_fd >= 0) {
+    BROOD_TRY(mounts, lift(job.mounts_fd, "mount namespace"));
+    setup.place(mounts.get(), kMountsFd);
+  }
   BROOD_TRY(base::OwnedPid child, setup.spawn(arguments_of(job)));
   return UnpackProcess{.child = std::move(child), .verdict = std::move(read_end)};
 }

@@ -26,6 +26,9 @@ struct UnpackJob {
   int directory_fd = -1;  // stays the caller's
   uid_t uid = 0;          // an unprivileged host uid and gid that nothing else runs as; never 0
   gid_t gid = 0;
+  // A mount namespace for the child to begin in instead of the caller's, which may have a mount for
+  // each function, all of which the child would have to copy to have its own; -1: the caller's.
+  int mounts_fd = -1;
   std::string single_file{};  // not empty: the body is no archive but the file of this name
   UnpackLimits limits;
 };
@@ -36,9 +39,9 @@ struct UnpackProcess {
 };
 
 // Spawns without blocking on the child's work. Needs root, and /proc. Processor time is limited,
-// time is not: the caller's timer drops the process. The child has descriptors 0 to 4 and no other,
-// an environment of two variables, and dies with the thread that called this: call it from one that
-// lives on.
+// time is not: the caller's timer drops the process. The child has descriptors 0 to 4 (and 5, the
+// mount namespace) and no other, an environment of two variables, and dies with the thread that
+// called this: call it from one that lives on.
 Result<UnpackProcess> start_unpack(const UnpackJob& job);
 
 // Reads the verdict to its end (at most 64 KiB), waits, and parses: for callers that may block.

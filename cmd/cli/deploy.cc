@@ -215,11 +215,16 @@ Outcome<std::map<std::string, std::string>> environment_of(const DeployFlags& fl
   return environment;
 }
 
-// A single file names its module itself.
+// A single file names its module itself, and its language.
 void default_handler(const Code& code, Json& document) {
   const fs::path file(code.file_name);
-  if (file.extension() == ".py" && !document.contains("handler")) {
-    document["handler"] = file.stem().string() + ".main";
+  const std::string kind = file.extension();
+  const bool script = kind == ".js" || kind == ".mjs" || kind == ".cjs";
+  if (script && !document.contains("runtime")) {
+    document["runtime"] = "node";
+  }
+  if ((script || kind == ".py") && !document.contains("handler")) {
+    document["handler"] = file.stem().string() + (script ? ".handler" : ".main");
   }
 }
 

@@ -1,4 +1,6 @@
-/* The zygote of an image without an interpreter of ours: forks sandboxes that wait for a command.
+/* The zygote of whatever cannot be forked when it has booted: makes sandboxes whose process waits
+ * for a command, or, started as brood-zygote SCRIPT PROGRAM [ARGUMENT]... becomes the program with
+ * the script's text as its last argument, which then serves functions over BROOD_CONN_FD.
  *
  * Linked statically, because an image may have no C library, or another. Started by the agent
  * inside a sandbox of its own, with its control socket as fd 3, /dev/null as fd 0 and a log pipe as
@@ -6,6 +8,7 @@
  * 2. It never sees a byte of a tenant's.
  */
 #include <errno.h>
+#include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
@@ -60,6 +63,43 @@ static uint64_t forget(pid_t pid) {
   return 0;
 }
 
+/* What a sandbox's process becomes; NULL: it waits for a command. */
+static char** interpreter;
+static char* const interpreter_environment[] = {
+    "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "HOME=/tmp", "TMPDIR=/tmp",
+    "LANG=C.UTF-8", NULL};
+
+/* Read here, where it can be seen: a sandbox's root has nothing of brood's. */
+static char* text_of(const char* path) {
+  FILE* file = fopen(path, "re");
+  char* text = NULL;
+  size_t room = 0;
+  if (file == NULL || getdelim(&text, &room, '\0', file) < 0) {
+    perror(path);
+    exit(1);
+  }
+  fclose(file);
+  return text;
+}
+
+static void take_interpreter(int argc, char** argv) {
+  interpreter = calloc((size_t)argc, sizeof *interpreter);
+  if (interpreter == NULL) {
+    perror("calloc");
+    exit(1);
+  }
+  memcpy(interpreter, argv + 2, (size_t)(argc - 2) * sizeof *interpreter);
+  interpreter[argc - 2] = text_of(argv[1]);
+}
+
+static int be_interpreter(void) {
+  if (fcntl(BROOD_CONN_FD, F_SETFD, 0) == 0) {
+    (void)execve(interpreter[0], interpreter, interpreter_environment);
+  }
+  perror(interpreter[0]);
+  return 1;
+}
+
 static void spawn(const struct brood_control* order, const int* fds) {
   struct brood_launch launch = {
       .uid_first = order->uid_first, .uid_count = order->uid_count, .hostname = order->hostname};
@@ -68,7 +108,7 @@ static void spawn(const struct brood_control* order, const int* fds) {
   const char* failed = NULL;
   const pid_t pid = brood_spawn_sandbox(&launch, &pidfd, &failed);
   if (pid == 0) {
-    _exit(brood_be_command(BROOD_CONN_FD));
+    _exit(interpreter != NULL ? be_interpreter() : brood_be_command(BROOD_CONN_FD));
   }
   if (pid < 0) {
     tell(BROOD_SPAWN_FAILED, (uint32_t)errno, order->sandbox, failed, -1);
@@ -134,7 +174,10 @@ static int child_events(void) {
                                                  : signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
 }
 
-int main(void) {
+int main(int argc, char** argv) {
+  if (argc > 2) {
+    take_interpreter(argc, argv);
+  }
   struct pollfd polled[] = {{.fd = BROOD_CONTROL_FD, .events = POLLIN},
                             {.fd = child_events(), .events = POLLIN}};
   if (polled[1].fd < 0) {
