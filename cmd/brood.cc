@@ -40,6 +40,7 @@ int run(int argc, char** argv) {
   cli::add_local(app, session);
   cli::add_invoke(app, session);
   cli::add_run(app, session);
+  cli::add_commands(app, session);
   cli::add_functions(app, session);
   cli::add_watching(app, session);
   cli::add_version(app, session);

@@ -446,3 +446,22 @@ TEST_CASE("a terminal is asked for only by one who has one") {
   CHECK(ran.exit == 2);
   CHECK_THAT(ran.err, Contains("terminal"));
 }
+
+TEST_CASE("kill, pause and resume ask the agent for each sandbox, and name what they did") {
+  LiveServer server;
+  const Ran killed = brood(server, {"kill", "-s", "HUP", "run.base-1"});
+  CHECK(killed.exit == 0);
+  CHECK(killed.out == "run.base-1\n");
+  CHECK(brood(server, {"kill", "run.base-1"}).exit == 0);
+  CHECK(brood(server, {"pause", "run.base-1"}).exit == 0);
+  CHECK(brood(server, {"resume", "run.base-1"}).exit == 0);
+  server.on_loop([](FakeService& fake, api::Server&) {
+    CHECK(fake.signals == std::vector<int>{SIGHUP, SIGKILL});
+    CHECK(fake.pauses == std::vector<bool>{true, false});
+    return 0;
+  });
+  const Ran both = brood(server, {"kill", "run.base-2", "run.base-1"});
+  CHECK(both.exit == 4);
+  CHECK(both.out == "run.base-1\n");
+  CHECK(brood(server, {"kill", "-s", "NOTHING", "run.base-1"}).exit == 5);
+}

@@ -156,3 +156,12 @@ TEST_CASE("without reuse every invocation has a process of its own") {
   CHECK(value_of(agent.invoke("counts", 1)) == 1);
   CHECK(value_of(agent.invoke("counts", 1)) == 1);
 }
+
+TEST_CASE("the example does what it says") {
+  AgentFixture agent(with_node());
+  deploy(agent, "slugify", function_source("../../examples/slugify/index.js"),
+         {{"handler", "index.handler"}}, "index.js");
+  CHECK(value_of(agent.invoke("slugify", {{"title", "  Ça va, brood? "}})) ==
+        Json({{"slug", "ca-va-brood"}}));
+  CHECK(agent.invoke("slugify", 1).error()["message"] == "the event has no title");
+}

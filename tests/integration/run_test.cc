@@ -226,6 +226,21 @@ TEST_CASE("a command may be paused and goes on where it was") {
   CHECK(agent.client().ask("POST", path + "/pause").status == 404);
 }
 
+TEST_CASE("stop asks first, and does not ask twice") {
+  AgentFixture agent;
+  Running polite =
+      start(agent, "trap 'echo bye; exit 6' TERM; echo up; while :; do sleep 0.05; done");
+  REQUIRE(polite.prints("up"));
+  const auto id_of = [&] { return commands_of(agent).at(0)["id"].get<std::string>(); };
+  CHECK(run_brood({"--socket", agent.socket(), "stop", id_of()}).exit == 0);
+  CHECK(polite.wait() == 6);
+  REQUIRE(soon([&] { return commands_of(agent).empty(); }));
+  Running deaf = start(agent, "trap '' TERM; echo up; while :; do sleep 0.05; done");
+  REQUIRE(deaf.prints("up"));
+  CHECK(run_brood({"--socket", agent.socket(), "stop", "-t", "1", id_of()}).exit == 0);
+  CHECK(deaf.wait() == 128 + SIGKILL);
+}
+
 TEST_CASE("only a command's sandbox takes signals: a function's and the pool's do not") {
   AgentFixture agent;
   agent.deploy("echo", "def main(event, context):\n    return event\n");

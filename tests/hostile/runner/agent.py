@@ -18,6 +18,25 @@ PR_SET_PDEATHSIG = 1
 FIRST_SANDBOX_UID = 1 << 31
 
 
+# What a command is started as. The handler's own output is not the answer.
+COMMAND = """
+import json, os, sys, tarfile
+event = json.loads(sys.stdin.buffer.readline())
+os.mkdir("/tmp/probes")
+tarfile.open(fileobj=sys.stdin.buffer, mode="r|").extractall("/tmp/probes")
+null = os.open("/dev/null", os.O_RDONLY)
+os.dup2(null, 0)
+os.close(null)
+answer = os.dup(1)
+os.dup2(2, 1)
+sys.path.insert(0, "/tmp/probes")
+import handler
+result = json.dumps(handler.main(event, None)).encode()
+while result:
+    result = result[os.write(answer, result):]
+"""
+
+
 class Trouble(Exception):
     """The matrix cannot go on, or a row cannot be tried."""
 
@@ -109,7 +128,7 @@ class Agent:
         path = copy + "/python/sandbox.py"
         with open(path) as file:
             text = file.read()
-        if "def main(fd):" not in text or "    reseed()\n" not in text:
+        if "def main(fd, awaited):" not in text or "    reseed()\n" not in text:
             raise Trouble("sandbox.py does not reseed where the matrix thinks it does")
         with open(path, "w") as file:
             file.write(text.replace("    reseed()\n", "", 1))
@@ -185,6 +204,20 @@ class Agent:
         if answer.ending != "ok":
             raise Trouble(f"{probe} was not carried out: {answer.ending} {answer.body.decode()[:1500]}")
         return answer.json()["outcomes"]
+
+    def probe_as_command(self, probe, arguments=None):
+        """The same by `brood run`: the probes come on standard input, behind a line that says which."""
+        seconds = int(self.SETTINGS["timeout"] * slowness())
+        event = json.dumps({"probe": probe, "arguments": arguments or {}}).encode()
+        done = subprocess.run(
+            [self.places.build + "/bin/brood", "--socket", self.socket, "run", "--image", "python3", "--memory",
+             self.SETTINGS["memory"], "--pids", str(self.SETTINGS["pids"]), "--timeout", f"{seconds}s", "--",
+             "python3", "-I", "-B", "-c", COMMAND],
+            input=event + b"\n" + self.places.package(), capture_output=True, timeout=seconds + 60, check=False)
+        if done.returncode != 0:
+            raise Trouble(f"{probe} was not carried out as a command: status {done.returncode}, "
+                          + done.stderr.decode(errors="replace")[-1500:])
+        return json.loads(done.stdout)["outcomes"]
 
     def printed(self, name, invocation):
         """What an invocation has printed, line by line."""

@@ -16,7 +16,7 @@ from .needs import lacking
 from .outside import Outside
 from .report import Report
 from .room import Room
-from .rows import CLASSES, load, load_weakenings
+from .rows import CLASSES, as_command, load, load_weakenings
 
 SKIPPED = 77
 
@@ -44,6 +44,10 @@ class Arena:
         return self.agent.probe(probe, arguments, function)
 
 
+def carry_out_as_command(row, agent, _outside):
+    return agent.probe_as_command(row.probe, row.arguments)
+
+
 def carry_out(row, agent, outside):
     """The outcomes of a row's attack."""
     function = "probe"
@@ -61,7 +65,7 @@ def carry_out(row, agent, outside):
             agent.remove(function)
 
 
-def attack(row, agent, outside, complaints_of):
+def attack(row, agent, outside, complaints_of, carry_out=carry_out):
     """The outcomes of a row's attack, and what is wrong with them. An attack that could not be made, for
     whatever reason, is a wrong of its row and does not end the others."""
     try:
@@ -72,6 +76,19 @@ def attack(row, agent, outside, complaints_of):
         return {}, [str(trouble)]
     except Exception as error:
         return {}, [f"it was not carried out: {error!r}"]
+
+
+def run_as_command(row, agent, outside, report):
+    if reason := lacking(row.needs, agent):
+        report.add("command", row.id, row.of_class, "skipped", row.tries, [reason])
+        return
+    outcomes, wrong = attack(row, agent, outside, lambda seen: judge.complaints(seen, row.expect),
+                             carry_out_as_command)
+    try:
+        wrong += outside.complaints(row.outside)
+    except (OSError, ValueError, KeyError) as error:
+        wrong.append(f"the agent cannot be looked at: {error!r}")
+    report.add("command", row.id, row.of_class, "failed" if wrong else "passed", row.tries, wrong, outcomes)
 
 
 def run_row(row, agent, outside, report):
@@ -106,6 +123,8 @@ def run_product(rows, places, room, report):
         outside = Outside(agent)
         for row in rows:
             run_row(row, agent, outside, report)
+        for row in filter(as_command, rows):
+            run_as_command(row, agent, outside, report)
         agent.complaints += outside.complaints(["programs_bytes"])
     tell_complaints(agent, "as it is shipped", report)
 

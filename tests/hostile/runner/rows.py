@@ -35,7 +35,13 @@ class Row:
     outside: tuple = ()
     counted: tuple = ()  # outcomes that are among the attempts held against other runtimes
     explanation: str = ""  # why one of those may get through
+    command: bool = True  # whether the probe says as much when `brood run` starts it
     controls: tuple = ()
+
+
+def as_command(row):
+    """Whether a row is also tried by `brood run`: a probe of nothing that only a function has."""
+    return bool(row.probe) and row.command and not row.settings
 
 
 def as_expectation(value):
