@@ -3,6 +3,8 @@
 #include <cstdio>
 #include <cstdlib>
 #include <exception>
+#include <string>
+#include <string_view>
 
 #include "base/slice.h"
 #include "cmd/cli/io.h"
@@ -23,6 +25,19 @@ constexpr const char* kFooter =
     "  14  out_of_memory       15  pids_limit          16  killed\n"
     "  17  payload_too_large   18  response_too_large  19  overloaded\n"
     "  20  protocol_error      21  internal\n";
+
+// The first word that is no option; --socket has a value behind it.
+std::string verb_of(int argc, char** argv) {
+  for (int i = 1; i < argc; ++i) {
+    const std::string_view word = argv[i];
+    if (word == "--socket") {
+      ++i;
+    } else if (word.substr(0, 1) != "-") {
+      return argv[i];
+    }
+  }
+  return {};
+}
 
 int run(int argc, char** argv) {
   CLI::App app("brood: functions in complete sandboxes, on this host.");
@@ -47,6 +62,11 @@ int run(int argc, char** argv) {
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {
+    const std::string verb = verb_of(argc, argv);
+    if (!verb.empty() && app.get_subcommand_no_throw(verb) == nullptr) {
+      cli::tell("there is no verb '" + verb + "'; see brood --help");
+      return static_cast<int>(cli::Exit::usage);
+    }
     return app.exit(error) == 0 ? 0 : static_cast<int>(cli::Exit::usage);
   }
   const auto done = session.run();

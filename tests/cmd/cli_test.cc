@@ -465,3 +465,9 @@ TEST_CASE("kill, pause and resume ask the agent for each sandbox, and name what 
   CHECK(both.out == "run.base-1\n");
   CHECK(brood(server, {"kill", "-s", "NOTHING", "run.base-1"}).exit == 5);
 }
+
+TEST_CASE("a verb that there is not is named") {
+  const Ran ran = tests::run_brood({"--socket", "/x", "depoly", "a", "b"});
+  CHECK(ran.exit == 2);
+  CHECK_THAT(ran.err, Contains("there is no verb 'depoly'"));
+}
