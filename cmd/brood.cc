@@ -63,7 +63,8 @@ int run(int argc, char** argv) {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {
     const std::string verb = verb_of(argc, argv);
-    if (!verb.empty() && app.get_subcommand_no_throw(verb) == nullptr) {
+    const auto named = [&](const CLI::App* one) { return one->get_name() == verb; };
+    if (!verb.empty() && app.get_subcommands(named).empty()) {
       cli::tell("there is no verb '" + verb + "'; see brood --help");
       return static_cast<int>(cli::Exit::usage);
     }
