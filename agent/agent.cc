@@ -12,6 +12,7 @@
 #include "agent/clock.h"
 #include "agent/command_runner.h"
 #include "agent/compile_job.h"
+#include "agent/execution.h"
 #include "base/digest.h"
 #include "base/file.h"
 #include "isolate/seccomp.h"
@@ -539,12 +540,28 @@ tl::expected<std::shared_ptr<Sandbox>, Failure> Agent::command_sandbox(std::stri
       Failure{404, "not_found", "no sandbox '" + std::string(id) + "' runs a command"});
 }
 
-tl::expected<void, Failure> Agent::signal(std::string_view sandbox, int number) {
+tl::expected<std::shared_ptr<CommandHandle>, Failure> Agent::execute(std::string_view sandbox,
+                                                                     CommandRequest request,
+                                                                     CommandCallbacks callbacks) {
+  if (auto problem = validate(request); !problem.empty()) {
+    return tl::unexpected(invalid(std::move(problem)));
+  }
   const auto found = command_sandbox(sandbox);
   if (!found) {
     return tl::unexpected(found.error());
   }
-  if (const auto sent = (*found)->signal_handler(number); !sent) {
+  return Execution::start(loop_, *found, std::move(request), std::move(callbacks));
+}
+
+tl::expected<void, Failure> Agent::signal(std::string_view sandbox, std::uint32_t process,
+                                          int number) {
+  const auto found = command_sandbox(sandbox);
+  if (!found) {
+    return tl::unexpected(found.error());
+  }
+  const auto sent =
+      process == 0 ? (*found)->signal_handler(number) : (*found)->signal_process(process, number);
+  if (!sent) {
     return tl::unexpected(conflict(sent.error().message()));
   }
   return {};

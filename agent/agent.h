@@ -53,7 +53,10 @@ class Agent : public Service {
   std::uint64_t payload_limit() const override { return config_.payload_limit; }
   tl::expected<std::shared_ptr<CommandHandle>, Failure> run(CommandRequest request,
                                                             CommandCallbacks callbacks) override;
-  tl::expected<void, Failure> signal(std::string_view sandbox, int number) override;
+  tl::expected<std::shared_ptr<CommandHandle>, Failure> execute(
+      std::string_view sandbox, CommandRequest request, CommandCallbacks callbacks) override;
+  tl::expected<void, Failure> signal(std::string_view sandbox, std::uint32_t process,
+                                     int number) override;
   tl::expected<void, Failure> set_paused(std::string_view sandbox, bool paused) override;
   std::vector<SandboxStatus> sandboxes() const override;
   AgentStatus status() const override;

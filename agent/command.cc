@@ -161,6 +161,14 @@ int exit_code_of(const CommandEnd& end) {
   return 125;
 }
 
+std::string command_arguments(const CommandRequest& request) {
+  std::string block;
+  for (const std::string& argument : request.arguments) {
+    block.append(argument).push_back('\0');
+  }
+  return block;
+}
+
 std::string command_environment(const CommandRequest& request) {
   std::map<std::string, std::string> all{
       {"PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"},

@@ -67,6 +67,12 @@ CommandEnd judge_command(const Evidence& evidence, const CommandRequest& request
 // for out_of_memory, 125 for brood's own fault.
 int exit_code_of(const CommandEnd& end);
 
+// Who it is inside (isolate::SandboxSpec).
+constexpr std::uint32_t kInsideUid = 1000;
+
+// Its arguments, each ended by NUL.
+std::string command_arguments(const CommandRequest& request);
+
 // What every command finds in its environment, under what the request says; KEY=VALUE, each ended
 // by NUL.
 std::string command_environment(const CommandRequest& request);

@@ -10,16 +10,7 @@
 namespace agent {
 namespace {
 
-constexpr std::uint32_t kInsideUid = 1000;  // isolate::SandboxSpec's
 constexpr std::size_t kShownCommand = 200;
-
-std::string argument_block(const std::vector<std::string>& arguments) {
-  std::string block;
-  for (const std::string& argument : arguments) {
-    block.append(argument).push_back('\0');
-  }
-  return block;
-}
 
 std::string shown(const std::vector<std::string>& arguments) {
   std::string text;
@@ -84,7 +75,7 @@ base::Status CommandRunner::begin(Sandbox& sandbox) {
   limits.pids = request_.pids;
   BROOD_CHECK(sandbox.limit(limits));
   const auto payload = std::make_shared<Payload>(
-      Payload{argument_block(request_.arguments), command_environment(request_)});
+      Payload{command_arguments(request_), command_environment(request_)});
   BROOD_CHECK(sandbox.gather().run(
       {.arguments = payload->arguments,
        .environment = payload->environment,
@@ -101,7 +92,7 @@ base::Status CommandRunner::begin(Sandbox& sandbox) {
   began_ns_ = monotonic_ns();
   sandbox.send_command(payload, std::move(streams.inside));
   arm_timeout();
-  callbacks_.started({sandbox.id(), std::move(streams.outside)});
+  callbacks_.started({sandbox.id(), std::move(streams.outside), 0});
   return {};
 }
 

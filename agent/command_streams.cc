@@ -6,6 +6,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <cstring>
+
 namespace agent {
 namespace {
 
@@ -38,6 +40,17 @@ base::Result<CommandStreams> make_pipes(std::uint32_t host_uid) {
   streams.outside.push_back(std::move(output.read));
   streams.outside.push_back(std::move(error.read));
   return streams;
+}
+
+void attach_descriptors(msghdr& header, char* room, const std::array<base::UniqueFd, 3>& three) {
+  const int fds[] = {three[0].get(), three[1].get(), three[2].get()};
+  header.msg_control = room;
+  header.msg_controllen = CMSG_SPACE(sizeof fds);
+  cmsghdr* rights = CMSG_FIRSTHDR(&header);
+  rights->cmsg_level = SOL_SOCKET;
+  rights->cmsg_type = SCM_RIGHTS;
+  rights->cmsg_len = CMSG_LEN(sizeof fds);
+  std::memcpy(CMSG_DATA(rights), fds, sizeof fds);
 }
 
 base::Result<CommandStreams> make_terminal(std::uint32_t host_uid, std::uint16_t rows,

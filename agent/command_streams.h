@@ -3,6 +3,8 @@
 // never passes through the agent, and no descriptor of a client's ever reaches a sandbox.
 #pragma once
 
+#include <sys/socket.h>
+
 #include <array>
 #include <cstdint>
 #include <vector>
@@ -22,5 +24,8 @@ struct CommandStreams {
 base::Result<CommandStreams> make_pipes(std::uint32_t host_uid);
 base::Result<CommandStreams> make_terminal(std::uint32_t host_uid, std::uint16_t rows,
                                            std::uint16_t columns);
+
+// Lets three descriptors go with a message; `room` has CMSG_SPACE(3 * sizeof(int)) bytes, aligned.
+void attach_descriptors(msghdr& header, char* room, const std::array<base::UniqueFd, 3>& three);
 
 }  // namespace agent

@@ -15,6 +15,7 @@
 #include <cstring>
 
 #include "agent/clock.h"
+#include "agent/command_streams.h"
 #include "base/file.h"
 #include "isolate/seccomp.h"
 #include "isolate/step.h"
@@ -246,7 +247,7 @@ void Sandbox::flush() {
     header.msg_iovlen = pieces.size();
     alignas(cmsghdr) char room[CMSG_SPACE(3 * sizeof(int))] = {};
     if (streams_[0]) {
-      attach_streams(header, room, sizeof room);
+      attach_descriptors(header, room, streams_);
     }
     const ssize_t put = ::sendmsg(conn_.native_handle(), &header, MSG_DONTWAIT | MSG_NOSIGNAL);
     if (put < 0) {
@@ -264,17 +265,6 @@ void Sandbox::flush() {
   }
   gather_.clear();
   payload_.reset();
-}
-
-void Sandbox::attach_streams(msghdr& header, char* room, std::size_t size) const {
-  const int fds[] = {streams_[0].get(), streams_[1].get(), streams_[2].get()};
-  header.msg_control = room;
-  header.msg_controllen = size;
-  cmsghdr* rights = CMSG_FIRSTHDR(&header);
-  rights->cmsg_level = SOL_SOCKET;
-  rights->cmsg_type = SCM_RIGHTS;
-  rights->cmsg_len = CMSG_LEN(sizeof fds);
-  std::memcpy(CMSG_DATA(rights), fds, sizeof fds);
 }
 
 void Sandbox::wait_writable() {
@@ -450,6 +440,11 @@ void Sandbox::handle_supervisor(std::string_view bytes, base::UniqueFd descripto
     return;
   }
   const auto& end = std::get<brood_handler_end>(*message);
+  if (end.process != 0) {
+    auto process = processes_.extract(end.process);
+    return process ? process.mapped()(&end)
+                   : broken("the end of a process that it was not asked for");
+  }
   evidence_.handler_ended = true;
   evidence_.handler_signal = end.code == CLD_EXITED ? 0 : end.status;
   evidence_.handler_status = end.code == CLD_EXITED ? end.status : 0;
@@ -554,7 +549,42 @@ void Sandbox::kill() {
   }
 }
 
-// pid 1's only child, by a pidfd that is held against pid 1 before it is used: a number that the
+base::Status Sandbox::order(const brood_order& order, int descriptor) {
+  iovec piece{const_cast<brood_order*>(&order), sizeof order};
+  msghdr header{};
+  header.msg_iov = &piece;
+  header.msg_iovlen = 1;
+  alignas(cmsghdr) char room[CMSG_SPACE(sizeof(int))] = {};
+  if (descriptor >= 0) {
+    header.msg_control = room;
+    header.msg_controllen = sizeof room;
+    cmsghdr* rights = CMSG_FIRSTHDR(&header);
+    rights->cmsg_level = SOL_SOCKET;
+    rights->cmsg_type = SCM_RIGHTS;
+    rights->cmsg_len = CMSG_LEN(sizeof descriptor);
+    std::memcpy(CMSG_DATA(rights), &descriptor, sizeof descriptor);
+  }
+  if (::sendmsg(supervisor_.native_handle(), &header, MSG_DONTWAIT | MSG_NOSIGNAL) < 0) {
+    return base::fail_errno("sendmsg to pid 1");
+  }
+  return {};
+}
+
+base::Result<std::uint32_t> Sandbox::start_process(int conn, ProcessEnded ended) {
+  const std::uint32_t process = ++last_process_;
+  BROOD_CHECK(order({BROOD_ORDER_MAGIC, BROOD_EXEC, process, 0}, conn));
+  processes_.emplace(process, std::move(ended));
+  return process;
+}
+
+base::Status Sandbox::signal_process(std::uint32_t process, int number) {
+  if (!processes_.contains(process)) {
+    return base::fail(base::Error("signal the process", ESRCH));
+  }
+  return order({BROOD_ORDER_MAGIC, BROOD_SIGNAL, process, number}, -1);
+}
+
+// pid 1's first child, by a pidfd that is held against pid 1 before it is used: a number that the
 // kernel lists now may be somebody else's a moment later.
 base::Status Sandbox::signal_handler(int number) const {
   const std::string directory = "/proc/" + std::to_string(init_.pid());
@@ -623,6 +653,9 @@ void Sandbox::gone() {
   }
   gather_.clear();
   payload_.reset();
+  for (const auto& [process, ended] : std::exchange(processes_, {})) {
+    ended(nullptr);
+  }
   owner_->on_gone(*this);
 }
 

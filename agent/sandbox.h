@@ -1,14 +1,13 @@
 // One sandbox as the agent sees it, from the order to its zygote until nothing of it is left.
 #pragma once
 
-#include <sys/socket.h>
-
 #include <array>
 #include <boost/asio/io_context.hpp>
 #include <boost/asio/posix/stream_descriptor.hpp>
 #include <boost/asio/steady_timer.hpp>
 #include <cstdint>
 #include <functional>
+#include <map>
 #include <memory>
 #include <optional>
 #include <string>
@@ -119,6 +118,12 @@ class Sandbox : public std::enable_shared_from_this<Sandbox> {
   std::uint32_t slot() const { return parts_.slot; }
   const std::string& setup_problem() const { return setup_problem_; }
   SandboxStatus status() const;
+  // One more process, which will say READY on `conn` (borrowed) and wait for a RUN; its number, by
+  // which it is signalled. `ended` is called once: with its end, or with nothing when the sandbox
+  // has gone. Native sandboxes only.
+  using ProcessEnded = std::function<void(const brood_handler_end* end)>;
+  base::Result<std::uint32_t> start_process(int conn, ProcessEnded ended);
+  base::Status signal_process(std::uint32_t process, int number);
   // Signals, stops or continues what runs in it. ESRCH where that has ended.
   base::Status signal_handler(int number) const;
   base::Status freeze(bool frozen);
@@ -143,7 +148,7 @@ class Sandbox : public std::enable_shared_from_this<Sandbox> {
   void take_output_turn();
   bool read_output(std::size_t most);
   void wait_writable();
-  void attach_streams(msghdr& header, char* room, std::size_t size) const;
+  base::Status order(const brood_order& order, int descriptor);
   void flush();
   void wait_end();
   void conn_closed();
@@ -170,6 +175,8 @@ class Sandbox : public std::enable_shared_from_this<Sandbox> {
   std::shared_ptr<const void> payload_;
   std::array<base::UniqueFd, 3> streams_;  // to go with the next byte that is written
   bool runs_command_ = false;
+  std::map<std::uint32_t, ProcessEnded> processes_;
+  std::uint32_t last_process_ = 0;
   bool frozen_ = false;
   bool writing_ = false;
   Evidence evidence_;

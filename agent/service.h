@@ -59,6 +59,7 @@ class CommandHandle {
 struct CommandStarted {
   std::string sandbox;                  // its id
   std::vector<base::UniqueFd> streams;  // the caller's: see CommandStreams::outside
+  std::uint32_t process = 0;            // of an `exec`: its number in the sandbox
 };
 struct CommandCallbacks {
   std::function<void(CommandStarted)> started;
@@ -168,8 +169,13 @@ class Service {
   // Refuses what cannot be asked; what goes wrong later is an ending.
   virtual tl::expected<std::shared_ptr<CommandHandle>, Failure> run(CommandRequest request,
                                                                     CommandCallbacks callbacks) = 0;
-  // Of a sandbox that runs a command, by its id; 404 for any other.
-  virtual tl::expected<void, Failure> signal(std::string_view sandbox, int number) = 0;
+  // The rest is of a sandbox that runs a command, by its id; 404 for any other.
+  // One more command in it: what the request says of image and limits does not count.
+  virtual tl::expected<std::shared_ptr<CommandHandle>, Failure> execute(
+      std::string_view sandbox, CommandRequest request, CommandCallbacks callbacks) = 0;
+  // `process`: 0 for the command, else the number of one that was executed.
+  virtual tl::expected<void, Failure> signal(std::string_view sandbox, std::uint32_t process,
+                                             int number) = 0;
   virtual tl::expected<void, Failure> set_paused(std::string_view sandbox, bool paused) = 0;
 
   virtual std::vector<SandboxStatus> sandboxes() const = 0;

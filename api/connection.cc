@@ -592,10 +592,11 @@ void HttpConnection::serve() {
       serve_logs();
       break;
     case Endpoint::run:
+    case Endpoint::execute:
       serve_command();
       break;
     case Endpoint::signal:
-      respond(done_reply(host_.service.signal(route_.sandbox, route_.signal)));
+      respond(done_reply(host_.service.signal(route_.sandbox, route_.process, route_.signal)));
       break;
     case Endpoint::pause:
     case Endpoint::resume:
@@ -686,18 +687,21 @@ void HttpConnection::serve_logs() {
 // The answer is two lines: that the command runs, with its streams as descriptors, and how it
 // ended. An ending without a beginning is the second line alone.
 void HttpConnection::serve_command() {
-  auto request = parse_command(body_);
+  const bool more = route_.endpoint == Endpoint::execute;
+  auto request = more ? parse_execution(body_) : parse_command(body_);
   if (!request) {
     return respond(reply_of(Refusal{400, "invalid_argument", request.error().message(), {}}));
   }
   request->client_uid = client_uid_;
   last_request_ = true;
-  auto command = host_.service.run(
-      *std::move(request),
-      {.started = [self = shared_from_this()](
-                      agent::CommandStarted started) { self->command_started(std::move(started)); },
-       .done = [self = shared_from_this()](
-                   const agent::CommandEnd& end) { self->command_ended(end); }});
+  agent::CommandCallbacks callbacks{
+      .started = [self = shared_from_this()](
+                     agent::CommandStarted started) { self->command_started(std::move(started)); },
+      .done = [self =
+                   shared_from_this()](const agent::CommandEnd& end) { self->command_ended(end); }};
+  auto command =
+      more ? host_.service.execute(route_.sandbox, *std::move(request), std::move(callbacks))
+           : host_.service.run(*std::move(request), std::move(callbacks));
   if (!command) {
     return respond(reply_of(command.error()));
   }

@@ -73,6 +73,7 @@ BodyUse body_use(Endpoint endpoint) {
       return BodyUse::payload;
     case Endpoint::deploy:
     case Endpoint::run:
+    case Endpoint::execute:
       return BodyUse::document;
     case Endpoint::upload_code:
       return BodyUse::archive;

@@ -1,5 +1,6 @@
 #include "api/json.h"
 
+#include <algorithm>
 #include <array>
 #include <cmath>
 #include <cstdio>
@@ -346,6 +347,19 @@ Result<agent::DeployRequest> parse_deploy(std::string name, std::string_view bod
   return request;
 }
 
+Result<agent::CommandRequest> parse_execution(std::string_view body) {
+  constexpr std::array<std::string_view, 7> kOwn{"arguments", "environment", "directory", "timeout",
+                                                 "terminal",  "rows",        "columns"};
+  BROOD_TRY(const Json document, parse_document(body));
+  for (const auto& [key, value] : document.items()) {
+    if (std::find(kOwn.begin(), kOwn.end(), key) == kOwn.end()) {
+      return base::fail_because("there is no field '" + key +
+                                "' of one more command: the sandbox has it");
+    }
+  }
+  return parse_command(body);
+}
+
 Result<agent::CommandRequest> parse_command(std::string_view body) {
   BROOD_TRY(const Json document, parse_document(body));
   agent::CommandRequest request;
@@ -432,7 +446,11 @@ std::string functions_json(const std::vector<agent::FunctionStatus>& functions) 
 }
 
 std::string command_started_json(const agent::CommandStarted& started) {
-  return print({{"sandbox", started.sandbox}, {"streams", started.streams.size()}}) + "\n";
+  Json document{{"sandbox", started.sandbox}, {"streams", started.streams.size()}};
+  if (started.process != 0) {
+    document["process"] = started.process;
+  }
+  return print(document) + "\n";
 }
 
 std::string command_end_json(const agent::CommandEnd& end) {

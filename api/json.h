@@ -23,6 +23,8 @@ base::Result<agent::DeployRequest> parse_deploy(std::string name, std::string_vi
 
 // What POST /commands says; the same rules, and agent::validate(CommandRequest).
 base::Result<agent::CommandRequest> parse_command(std::string_view body);
+// What POST /sandboxes/{sandbox}/commands says: of the same, what is not the sandbox's.
+base::Result<agent::CommandRequest> parse_execution(std::string_view body);
 
 // An error's document. `code` is a word of `error_codes`.
 struct ErrorBody {

@@ -145,6 +145,10 @@ std::string take_parameter(std::string_view key, std::string_view value, Route& 
     route.signal = signal_of(value);
     return route.signal > 0 ? "" : "signal is a number from 1 to 64, or a name as TERM";
   }
+  if (route.endpoint == Endpoint::signal && key == "process") {
+    return parse_number(value, UINT32_MAX, route.process) ? ""
+                                                          : "process is the number of an execution";
+  }
   return "unknown query parameter '" + std::string(key) + "'";
 }
 
@@ -219,6 +223,7 @@ const std::vector<RoutePattern>& route_patterns() {
       {"GET", "/sandboxes", Endpoint::sandboxes},
       {"POST", "/commands", Endpoint::run},
       {"POST", "/sandboxes/{sandbox}/signal", Endpoint::signal},
+      {"POST", "/sandboxes/{sandbox}/commands", Endpoint::execute},
       {"POST", "/sandboxes/{sandbox}/pause", Endpoint::pause},
       {"POST", "/sandboxes/{sandbox}/resume", Endpoint::resume},
       {"GET", "/runtimes", Endpoint::runtimes},

@@ -29,6 +29,7 @@ enum class Endpoint {
   signal,
   pause,
   resume,
+  execute,
 };
 
 // GET /functions/{name}/logs?tail=N&after=SEQUENCE&follow=true
@@ -45,8 +46,9 @@ struct Route {
   std::string digest;  // 64 lower-case hexadecimal characters, "sha256:" left out
   std::string file;    // upload_code: a file name without a slash; empty: the body is an archive
   LogQuery logs;
-  std::string sandbox;  // an id: [a-z0-9._-], at most 128
-  int signal = 15;      // POST /sandboxes/{sandbox}/signal?signal=N: 1 to 64, or a name as "TERM"
+  std::string sandbox;        // an id: [a-z0-9._-], at most 128
+  std::uint32_t process = 0;  // signal: of an execution; 0: the command's
+  int signal = 15;  // POST /sandboxes/{sandbox}/signal?signal=N: 1 to 64, or a name as "TERM"
 };
 
 // Why a request is refused before anything is asked of the service.

@@ -75,16 +75,37 @@ struct brood_setup_report {
   uint32_t step_us[BROOD_MAX_STEPS]; /* how long each took, in the plan's order */
 };
 
-/* The handler's process is gone; pid 1 leaves right after. */
+/* A process that pid 1 has started is gone; after the handler's, pid 1 leaves. */
 struct brood_handler_end {
   uint32_t magic;
-  int32_t code;   /* si_code: CLD_EXITED, CLD_KILLED, CLD_DUMPED */
-  int32_t status; /* exit status or signal */
-  uint32_t reserved;
+  int32_t code;     /* si_code: CLD_EXITED, CLD_KILLED, CLD_DUMPED */
+  int32_t status;   /* exit status or signal */
+  uint32_t process; /* 0: the handler's; else the number of a BROOD_EXEC */
   uint64_t user_us;
   uint64_t system_us;
   uint64_t max_rss_kib;
 };
+
+/* --- agent -> pid 1, on the supervisor's socket; native sandboxes only ---------------------------
+ */
+
+#define BROOD_ORDER_MAGIC 0x6272646fu /* "brdo" */
+
+enum brood_order_kind {
+  BROOD_EXEC =
+      1, /* + 1 descriptor: the conn of one more process, which says READY and gets a RUN */
+  BROOD_SIGNAL = 2, /* to that process */
+};
+
+struct brood_order {
+  uint32_t magic;
+  uint32_t kind;
+  uint32_t process; /* the agent's number for it, not 0 */
+  int32_t signal;
+};
+
+/* In one sandbox at once; one more ends with BROOD_EXIT_NOT_STARTED. */
+#define BROOD_MAX_PROCESSES 64
 
 /* --- sandbox <-> agent ---------------------------------------------------------------------------
  */

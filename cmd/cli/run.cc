@@ -1,4 +1,4 @@
-// brood run
+// brood run, exec
 #include <CLI/CLI.hpp>
 #include <csignal>
 #include <cstdlib>
@@ -21,6 +21,7 @@ using Json = nlohmann::ordered_json;
 constexpr int kBroodsFault = 125;  // as docker has it: the command did not run
 
 struct RunFlags {
+  std::string sandbox;  // exec
   std::vector<std::string> command;
   std::string image = "base";
   std::vector<std::string> env;
@@ -68,7 +69,10 @@ Outcome<Json> environment_of(const RunFlags& flags) {
 }
 
 Outcome<std::string> document_of(const RunFlags& flags) {
-  Json document{{"image", flags.image}, {"arguments", flags.command}};
+  Json document{{"arguments", flags.command}};
+  if (flags.sandbox.empty()) {
+    document["image"] = flags.image;
+  }
   CLI_TRY(document["environment"], environment_of(flags));
   put(document, "directory", flags.workdir);
   put(document, "memory", flags.memory);
@@ -99,11 +103,13 @@ Outcome<std::string> document_of(const RunFlags& flags) {
 }
 
 // On a connection of its own: the first is the command's for as long as it runs.
-void send_signal(const Session& session, const std::string& sandbox, int number) {
+void send_signal(const Session& session, const Json& started, int number) {
   Client client(session.socket);
-  (void)client.ask(
-      {"POST", "/sandboxes/" + encode_segment(sandbox) + "/signal?signal=" + std::to_string(number),
-       "", ""});
+  (void)client.ask({"POST",
+                    "/sandboxes/" + encode_segment(started.at("sandbox").get<std::string>()) +
+                        "/signal?signal=" + std::to_string(number) +
+                        "&process=" + std::to_string(started.value("process", 0U)),
+                    "", ""});
 }
 
 struct Ended {
@@ -117,11 +123,10 @@ Outcome<Ended> carry(const RunFlags& flags, std::uint64_t output_limit, const Se
   if (!first) {
     return fail(Exit::failed, "the agent answered nothing");
   }
-  Json line = Json::parse(*first);
+  const Json line = Json::parse(*first);
   if (line.contains("end")) {
     return Ended{line.at("end")};
   }
-  const std::string sandbox = line.at("sandbox");
   std::optional<RawTerminal> raw;
   if (flags.terminal) {
     raw.emplace();
@@ -139,11 +144,11 @@ Outcome<Ended> carry(const RunFlags& flags, std::uint64_t output_limit, const Se
     last = lines.next();
     return true;
   };
-  request.signal = [&](int number) { send_signal(session, sandbox, number); };
+  request.signal = [&](int number) { send_signal(session, line, number); };
   request.output_limit = output_limit;
   request.over_limit = [&] {
     ended.over_limit = true;
-    send_signal(session, sandbox, SIGKILL);
+    send_signal(session, line, SIGKILL);
   };
   CLI_TRY([[maybe_unused]] const int pumped, pump(std::move(request)));
   if (!last) {
@@ -174,6 +179,9 @@ Outcome<int> write_stats(const RunFlags& flags, const Ended& ended) {
 }
 
 Outcome<int> run(const RunFlags& flags, const Session& session) {
+  if (flags.command.empty()) {
+    return fail(Exit::usage, "there is no command behind --");
+  }
   if (flags.terminal && !is_terminal(Standard::input)) {
     return fail(Exit::usage, "-t wants a terminal, and standard input is none");
   }
@@ -188,7 +196,10 @@ Outcome<int> run(const RunFlags& flags, const Session& session) {
   CLI_TRY(const std::string body, document_of(flags));
   Client client(session.socket);
   auto ended = [&]() -> Outcome<Ended> {
-    CLI_TRY(const auto lines, client.lines({"POST", "/commands", body, "application/json"}));
+    const std::string path = flags.sandbox.empty()
+                                 ? "/commands"
+                                 : "/sandboxes/" + encode_segment(flags.sandbox) + "/commands";
+    CLI_TRY(const auto lines, client.lines({"POST", path, body, "application/json"}));
     return carry(flags, output_limit, session, *lines);
   }();
   if (!ended) {
@@ -206,49 +217,73 @@ Outcome<int> run(const RunFlags& flags, const Session& session) {
 
 }  // namespace
 
+namespace {
+
+constexpr const char* kExitStatus =
+    "Exit status: the command's own; 128 and the number of the signal that killed it; 124 after a "
+    "timeout; 137 out of memory; 125 when brood could not run it, 126 when the command cannot be "
+    "executed, 127 when it is not found.";
+
+// What `run` and `exec` have in common.
+void add_common(CLI::App& verb, RunFlags& flags) {
+  verb.add_option("command", flags.command, "the command and its arguments, after --")->required();
+  verb.positionals_at_end();
+  verb.add_flag("-i,--interactive", flags.interactive,
+                "hand on standard input even where it is a terminal");
+  verb.add_flag("-t,--tty", flags.terminal, "give it a terminal");
+  verb.add_option("-e,--env", flags.env, "a variable of its environment; may be repeated")
+      ->type_name("KEY=VALUE")
+      ->take_all()
+      ->allow_extra_args(false);
+  verb.add_option("--env-file", flags.env_file, "KEY=VALUE lines")->type_name("FILE");
+  verb.add_option("-w,--workdir", flags.workdir, "where it starts; / where nothing is said")
+      ->type_name("DIR");
+  verb.add_option("--timeout", flags.timeout, "killed after this long; never")->type_name("TIME");
+  verb.add_option("--output-limit", flags.output_limit, "killed when it prints more than this")
+      ->type_name("SIZE");
+  verb.add_option("--stats-json", flags.stats_json,
+                  "how it ended and what it used, to a file, or - for standard error")
+      ->type_name("FILE");
+  verb.footer(kExitStatus);
+}
+
+}  // namespace
+
 void add_run(CLI::App& app, Session& session) {
   auto flags = std::make_shared<RunFlags>();
   CLI::App* verb = app.add_subcommand(
       "run",
       "Run a command in a new sandbox that is gone afterwards; its exit status is the command's");
-  verb->add_option("command", flags->command, "the command and its arguments, after --")
-      ->required();
-  verb->positionals_at_end();
+  add_common(*verb, *flags);
   verb->add_option("--image", flags->image, "what it finds as its root")->capture_default_str();
-  verb->add_flag("-i,--interactive", flags->interactive,
-                 "hand on standard input even where it is a terminal");
-  verb->add_flag("-t,--tty", flags->terminal, "give it a terminal");
-  verb->add_option("-e,--env", flags->env, "a variable of its environment; may be repeated")
-      ->type_name("KEY=VALUE")
-      ->take_all()
-      ->allow_extra_args(false);
-  verb->add_option("--env-file", flags->env_file, "KEY=VALUE lines")->type_name("FILE");
-  verb->add_option("-w,--workdir", flags->workdir, "where it starts; / where nothing is said")
-      ->type_name("DIR");
   verb->add_option("-m,--memory", flags->memory, "at most this much memory; 512MiB")
       ->type_name("SIZE");
   verb->add_option("--cpu,--cpus", flags->cpu, "at most this much of processors; 1")
       ->type_name("CPUS");
   verb->add_option("--pids,--pids-limit", flags->pids, "at most this many processes; 256")
       ->type_name("N");
-  verb->add_option("--timeout", flags->timeout, "killed after this long; never")->type_name("TIME");
   verb->add_option("--cpu-seconds", flags->cpu_seconds,
                    "killed after this much processor time; never")
       ->type_name("N");
   verb->add_option("--file-size", flags->file_size, "the largest file that it may write")
       ->type_name("SIZE");
-  verb->add_option("--output-limit", flags->output_limit, "killed when it prints more than this")
-      ->type_name("SIZE");
-  verb->add_option("--stats-json", flags->stats_json,
-                   "how it ended and what it used, to a file, or - for standard error")
-      ->type_name("FILE");
-  verb->footer(
-      "Exit status: the command's own; 128 and the number of the signal that killed it; 124 after "
-      "a "
-      "timeout; 137 out of memory; 125 when brood could not run it, 126 when the command cannot be "
-      "executed, 127 when it is not found.");
   verb->callback(
       [flags, &session] { session.run = [flags, &session] { return run(*flags, session); }; });
+}
+
+void add_exec(CLI::App& app, Session& session) {
+  auto flags = std::make_shared<RunFlags>();
+  CLI::App* verb = app.add_subcommand(
+      "exec", "Run one more command in a sandbox that `brood run` has made; it ends with that");
+  verb->add_option("sandbox", flags->sandbox, "its id, as `brood ps` shows it")->required();
+  add_common(*verb, *flags);
+  verb->callback([flags, &session] {
+    // What follows the sandbox is taken as it is, the mark that ends options too.
+    if (flags->command.front() == "--") {
+      flags->command.erase(flags->command.begin());
+    }
+    session.run = [flags, &session] { return run(*flags, session); };
+  });
 }
 
 }  // namespace cli

@@ -34,6 +34,7 @@ constexpr VerbName kCheck{
 
 void add_invoke(CLI::App& app, Session& session);
 void add_run(CLI::App& app, Session& session);
+void add_exec(CLI::App& app, Session& session);
 void add_commands(CLI::App& app, Session& session);   // kill, stop, pause, resume
 void add_functions(CLI::App& app, Session& session);  // list, describe, remove, stats
 void add_watching(CLI::App& app, Session& session);   // ps, logs, runtimes

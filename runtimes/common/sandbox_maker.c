@@ -3,12 +3,14 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/sched.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
+#include <sys/signalfd.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -82,10 +84,11 @@ static uint64_t microseconds(struct timeval time) {
   return (uint64_t)time.tv_sec * 1000000 + (uint64_t)time.tv_usec;
 }
 
-static void send_end(int supervisor, int status, const struct rusage* usage) {
+static void send_end(int supervisor, uint32_t process, int status, const struct rusage* usage) {
   struct brood_handler_end end;
   memset(&end, 0, sizeof end);
   end.magic = BROOD_HANDLER_MAGIC;
+  end.process = process;
   if (WIFEXITED(status)) {
     end.code = CLD_EXITED;
     end.status = WEXITSTATUS(status);
@@ -107,6 +110,145 @@ static void reset_signals(void) {
   }
 }
 
+/* --- pid 1 -------------------------------------------------------------------------------------
+ */
+
+int (*brood_more_process)(int conn);
+
+/* What the agent has asked for beside the handler's process. */
+static struct {
+  pid_t pid;
+  uint32_t process;
+} more[BROOD_MAX_PROCESSES];
+
+static void become_more(int conn) {
+  sigset_t none;
+  sigemptyset(&none);
+  (void)sigprocmask(SIG_SETMASK, &none, NULL); /* NOLINT(concurrency-mt-unsafe) */
+  const int kept[] = {conn};
+  if (brood_keep_fds(BROOD_CONN_FD, kept, 1) != 0 ||
+      fcntl(BROOD_CONN_FD, F_SETFD, FD_CLOEXEC) != 0) {
+    _exit(BROOD_EXIT_NOT_STARTED);
+  }
+  (void)prctl(PR_SET_DUMPABLE, 1, 0, 0, 0);
+  _exit(brood_more_process(BROOD_CONN_FD));
+}
+
+static void start_more(int supervisor, uint32_t process, int conn) {
+  for (int i = 0; i < BROOD_MAX_PROCESSES && conn >= 0; ++i) {
+    if (more[i].pid != 0) {
+      continue;
+    }
+    const pid_t pid = fork();
+    if (pid == 0) {
+      become_more(conn);
+    }
+    if (pid > 0) {
+      more[i].pid = pid;
+      more[i].process = process;
+      return;
+    }
+    break;
+  }
+  const struct rusage nothing = {0};
+  send_end(supervisor, process, BROOD_EXIT_NOT_STARTED << 8, &nothing);
+}
+
+static void take_order(int supervisor) {
+  union {
+    char bytes[CMSG_SPACE(sizeof(int))];
+    struct cmsghdr aligned;
+  } ancillary;
+  struct brood_order order;
+  struct iovec piece = {.iov_base = &order, .iov_len = sizeof order};
+  struct msghdr message = {.msg_iov = &piece,
+                           .msg_iovlen = 1,
+                           .msg_control = &ancillary,
+                           .msg_controllen = sizeof ancillary};
+  const ssize_t got = recvmsg(supervisor, &message, MSG_CMSG_CLOEXEC | MSG_DONTWAIT);
+  if (got == 0) {
+    _exit(1); /* the agent is gone, and with it whoever wants to know */
+  }
+  int conn = -1;
+  const struct cmsghdr* part = got > 0 ? CMSG_FIRSTHDR(&message) : NULL;
+  if (part != NULL && part->cmsg_type == SCM_RIGHTS && part->cmsg_len == CMSG_LEN(sizeof(int))) {
+    memcpy(&conn, CMSG_DATA(part), sizeof conn);
+  }
+  if (got == (ssize_t)sizeof order && order.magic == BROOD_ORDER_MAGIC) {
+    if (order.kind == BROOD_EXEC) {
+      start_more(supervisor, order.process, conn);
+    }
+    for (int i = 0; i < BROOD_MAX_PROCESSES && order.kind == BROOD_SIGNAL; ++i) {
+      if (more[i].pid != 0 && more[i].process == order.process) {
+        (void)kill(more[i].pid, order.signal);
+      }
+    }
+  }
+  if (conn >= 0) {
+    close(conn);
+  }
+}
+
+static void reaped(int supervisor, pid_t handler, pid_t pid, int status,
+                   const struct rusage* usage) {
+  if (pid == handler) {
+    send_end(supervisor, 0, status, usage);
+    _exit(0);
+  }
+  for (int i = 0; i < BROOD_MAX_PROCESSES; ++i) {
+    if (more[i].pid == pid) {
+      more[i].pid = 0;
+      send_end(supervisor, more[i].process, status, usage);
+      return;
+    }
+  }
+}
+
+/* The handler's process alone: waiting is all there is to do. */
+static _Noreturn void supervise_one(int supervisor, pid_t handler) {
+  for (;;) {
+    int status = 0;
+    struct rusage usage;
+    const pid_t pid = wait4(-1, &status, 0, &usage);
+    if (pid > 0) {
+      reaped(supervisor, handler, pid, status, &usage);
+    } else if (errno != EINTR) {
+      _exit(1);
+    }
+  }
+}
+
+static _Noreturn void supervise_many(int supervisor, pid_t handler) {
+  sigset_t set;
+  sigemptyset(&set);
+  sigaddset(&set, SIGCHLD);
+  if (sigprocmask(SIG_BLOCK, &set, NULL) != 0) { /* NOLINT(concurrency-mt-unsafe) */
+    _exit(1);
+  }
+  struct pollfd polled[] = {
+      {.fd = supervisor, .events = POLLIN},
+      {.fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK), .events = POLLIN}};
+  for (;;) {
+    int status = 0;
+    struct rusage usage;
+    pid_t pid;
+    /* Before every wait: one that ended before its signal was blocked has sent none that is left.
+     */
+    while ((pid = wait4(-1, &status, WNOHANG, &usage)) > 0) {
+      reaped(supervisor, handler, pid, status, &usage);
+    }
+    if ((pid < 0 && errno != EINTR) || polled[1].fd < 0 ||
+        (poll(polled, 2, -1) < 0 && errno != EINTR)) {
+      _exit(1);
+    }
+    struct signalfd_siginfo ignored[8];
+    (void)!read(polled[1].fd, ignored, sizeof ignored);
+    if ((polled[0].revents & (POLLIN | POLLHUP)) != 0) {
+      take_order(supervisor);
+    }
+  }
+}
+
 /* pid 1: reaps whoever is orphaned, tells how the handler's process ended, and by leaving takes
  * with it everything that the handler has left behind. */
 static _Noreturn void supervise(pid_t handler) {
@@ -117,18 +259,10 @@ static _Noreturn void supervise(pid_t handler) {
   if (brood_keep_fds(BROOD_CONN_FD, kept, 1) != 0) {
     _exit(1);
   }
-  for (;;) {
-    int status = 0;
-    struct rusage usage;
-    pid_t pid = wait4(-1, &status, 0, &usage);
-    if (pid == handler) {
-      send_end(BROOD_CONN_FD, status, &usage);
-      _exit(0);
-    }
-    if (pid < 0 && errno != EINTR) {
-      _exit(1);
-    }
+  if (brood_more_process == NULL) {
+    supervise_one(BROOD_CONN_FD, handler);
   }
+  supervise_many(BROOD_CONN_FD, handler);
 }
 
 /* The image's zygote opened its own; this one is the sandbox's. */

@@ -24,6 +24,11 @@ struct brood_launch {
   int release[2];                /* its own: the child reads one byte once its maps are written */
 };
 
+/* What one more process of a sandbox becomes, which the agent has asked pid 1 for (BROOD_EXEC): its
+ * exit status, where it returns. NULL: this runtime's sandboxes have no more than their handler's.
+ */
+extern int (*brood_more_process)(int conn);
+
 /* Makes one. In the zygote: pid 1's pid and a pidfd that is the caller's; or -1 with errno, and
  * what was being done. 0 in the process of the handler, which then is complete, locked down, and
  * holds BROOD_CONN_FD and standard streams alone. */

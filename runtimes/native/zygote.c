@@ -177,6 +177,8 @@ static int child_events(void) {
 int main(int argc, char** argv) {
   if (argc > 2) {
     take_interpreter(argc, argv);
+  } else {
+    brood_more_process = brood_be_command;
   }
   struct pollfd polled[] = {{.fd = BROOD_CONTROL_FD, .events = POLLIN},
                             {.fd = child_events(), .events = POLLIN}};

@@ -253,6 +253,59 @@ TEST_CASE("only a command's sandbox takes signals: a function's and the pool's d
   CHECK(agent.invoke("echo", 2).ok());
 }
 
+TEST_CASE("one more command runs beside the first, in the same sandbox") {
+  AgentFixture agent;
+  Running first = start(agent, "echo shared >/tmp/file; echo up; sleep 1000");
+  REQUIRE(first.prints("up"));
+  const std::string id = commands_of(agent).at(0)["id"];
+  const auto execute = [&](std::vector<std::string> arguments, const std::string& input = "") {
+    arguments.insert(arguments.begin(), {"--socket", agent.socket(), "exec"});
+    return run_brood(arguments, {input, {}});
+  };
+  const Ran seen = execute({"-e", "A=B", "-w", "/tmp", id, "--", "/bin/sh", "-c",
+                            "cat file; echo $A $PWD; cat; cat /proc/self/status; exit 5"},
+                           "input\n");
+  CHECK(seen.exit == 5);
+  CHECK_THAT(seen.out, Catch::StartsWith("shared\nB /tmp\ninput\n"));
+  for (const char* set : {"CapPrm", "CapEff", "CapBnd"}) {
+    CHECK(field(seen.out, set) == "0000000000000000");
+  }
+  CHECK(field(seen.out, "NoNewPrivs") == "1");
+  CHECK(field(seen.out, "Seccomp") == "2");
+  CHECK(field(seen.out, "Uid").substr(0, 4) == "1000");
+  CHECK(execute({id, "--", "/bin/ls", "/proc/self/fd"}).out == "0\n1\n2\n3\n");
+  CHECK(execute({id, "--", "nothing-of-this-name"}).exit == 127);
+  CHECK(execute({"--timeout", "200ms", id, "--", "sleep", "1000"}).exit == 124);
+  CHECK(execute({"run.base-999", "--", "true"}).exit == 125);
+  CHECK(commands_of(agent).size() == 1);
+}
+
+TEST_CASE("one more command takes signals of its own, and ends with the first") {
+  AgentFixture agent;
+  Running first =
+      start(agent, "trap 'echo first; exit 3' USR1; echo up; while :; do sleep 0.05; done");
+  REQUIRE(first.prints("up"));
+  const std::string id = commands_of(agent).at(0)["id"];
+  const auto more = [&](const std::string& script) {
+    return Running({"--socket", agent.socket(), "exec", id, "--", "/bin/sh", "-c", script});
+  };
+  Running second = more("trap 'echo second; exit 2' USR1; echo up; while :; do sleep 0.05; done");
+  REQUIRE(second.prints("up"));
+  second.signal(SIGUSR1);
+  CHECK(second.prints("second"));
+  CHECK(second.wait() == 2);
+  Running gone = more("echo up; exec sleep 1000");
+  REQUIRE(gone.prints("up"));
+  gone.signal(SIGKILL);
+  // pid 1, the first, and its sleep.
+  CHECK(soon([&] { return agent.processes_of(commands_of(agent).at(0)).size() <= 3; }));
+  Running third = more("echo up; sleep 1000");
+  REQUIRE(third.prints("up"));
+  first.signal(SIGUSR1);
+  CHECK(first.wait() == 3);
+  CHECK(third.wait() == 128 + SIGKILL);
+}
+
 TEST_CASE("a command has a terminal: its size, its signals, its end") {
   AgentFixture agent;
   OnTerminal terminal({"--socket", agent.socket(), "run", "-it", "--", "/bin/sh"});

@@ -234,7 +234,7 @@ class FakeCommand final : public agent::CommandHandle {
       text += argument + "\n";
     }
     (void)!::write(streams->inside[1].get(), text.data(), text.size());
-    callbacks_.started({"run.base-1", std::move(streams->outside)});
+    callbacks_.started({"run.base-1", std::move(streams->outside), 0});
   }
   void end(agent::CommandEnd end) { callbacks_.done(std::move(end)); }
 
@@ -269,7 +269,16 @@ tl::expected<std::shared_ptr<agent::CommandHandle>, agent::Failure> FakeService:
   return command;
 }
 
-tl::expected<void, agent::Failure> FakeService::signal(std::string_view sandbox, int number) {
+tl::expected<std::shared_ptr<agent::CommandHandle>, agent::Failure> FakeService::execute(
+    std::string_view sandbox, agent::CommandRequest request, agent::CommandCallbacks callbacks) {
+  if (sandbox != "run.base-1") {
+    return tl::unexpected(agent::Failure{404, "not_found", "no such sandbox runs a command"});
+  }
+  return run(std::move(request), std::move(callbacks));
+}
+
+tl::expected<void, agent::Failure> FakeService::signal(std::string_view sandbox,
+                                                       std::uint32_t /*process*/, int number) {
   if (sandbox != "run.base-1") {
     return tl::unexpected(agent::Failure{404, "not_found", "no such sandbox runs a command"});
   }

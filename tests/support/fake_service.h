@@ -37,7 +37,12 @@ class FakeService final : public agent::Service {
   // be cancelled; any other prints its arguments and ends.
   tl::expected<std::shared_ptr<agent::CommandHandle>, agent::Failure> run(
       agent::CommandRequest request, agent::CommandCallbacks callbacks) override;
-  tl::expected<void, agent::Failure> signal(std::string_view sandbox, int number) override;
+  // As `run`, in "run.base-1".
+  tl::expected<std::shared_ptr<agent::CommandHandle>, agent::Failure> execute(
+      std::string_view sandbox, agent::CommandRequest request,
+      agent::CommandCallbacks callbacks) override;
+  tl::expected<void, agent::Failure> signal(std::string_view sandbox, std::uint32_t process,
+                                            int number) override;
   tl::expected<void, agent::Failure> set_paused(std::string_view sandbox, bool paused) override;
   std::vector<agent::SandboxStatus> sandboxes() const override;
   agent::AgentStatus status() const override;
