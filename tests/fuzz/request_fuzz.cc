@@ -1,6 +1,6 @@
-// The way of a request into the agent: Beast's parser of the head, the router, the document of a
-// deployment. The input is what a client writes. Aborts when a promise of api/router.h or
-// api/json.h does not hold.
+// The way of a request into the agent: Beast's parser of the head, the router, the documents of
+// deployments and commands. The input is what a client writes. Aborts when a promise of
+// api/router.h or api/json.h does not hold.
 #include <boost/asio/buffer.hpp>
 #include <boost/beast/http.hpp>
 #include <string>
@@ -22,6 +22,18 @@ void check_route(const api::Route& route) {
   require(route.digest.empty() || route.digest.size() == 64);
   require(route.file.find('/') == std::string::npos && route.file.find('\0') == std::string::npos);
   require(route.logs.tail <= api::kMaxLogTail);
+  require(route.signal >= 1 && route.signal <= 64);
+  require(route.sandbox.size() <= 128 && route.sandbox.find('/') == std::string::npos);
+}
+
+void check_command(const base::Result<agent::CommandRequest>& request) {
+  if (!request) {
+    return require(!request.error().message().empty());
+  }
+  require(agent::validate(*request).empty());
+  const std::string arguments = agent::command_arguments(*request);
+  require(!arguments.empty() && arguments.back() == '\0');
+  require(agent::command_environment(*request).back() == '\0');
 }
 
 void check_deployment(const std::string& body) {
@@ -64,6 +76,10 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   check_route(*route);
   if (route->endpoint == api::Endpoint::deploy) {
     check_deployment(request.body());
+  } else if (route->endpoint == api::Endpoint::run) {
+    check_command(api::parse_command(request.body()));
+  } else if (route->endpoint == api::Endpoint::execute) {
+    check_command(api::parse_execution(request.body()));
   }
   return 0;
 }
