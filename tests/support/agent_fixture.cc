@@ -513,7 +513,11 @@ std::string AgentFixture::cgroup_of(const Json& sandbox) const {
   const std::vector<std::string> instances = cgroup_.children().value();
   if (!instances.empty()) {
     const std::string& instance = instances.front();
-    return cgroup_.path() + "/" + instance + "/" + sandbox["runtime"].get<std::string>() +
+    std::string runtime = sandbox["runtime"];
+    if (runtime.rfind("run.", 0) == 0) {
+      runtime.replace(0, 4, "_");  // a cgroup's name has no dot
+    }
+    return cgroup_.path() + "/" + instance + "/" + runtime +
            "/sandbox-" + id.substr(id.rfind('-') + 1);
   }
   throw std::runtime_error("the agent has no cgroup");

@@ -4,6 +4,7 @@ import glob
 import io
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -243,7 +244,8 @@ class Agent:
 
     def cgroup_of(self, sandbox):
         number = sandbox["id"].rsplit("-", 1)[1]
-        return f"{self.instance_cgroup()}/{sandbox['runtime']}/sandbox-{number}"
+        runtime = re.sub(r"^run\.", "_", sandbox["runtime"])  # a cgroup's name has no dot
+        return f"{self.instance_cgroup()}/{runtime}/sandbox-{number}"
 
     def instance_cgroup(self):
         return next(iter(glob.glob(self.cgroup + "/brood-*")))
