@@ -49,7 +49,7 @@ Execution::Execution(boost::asio::io_context& loop, const std::shared_ptr<Sandbo
 std::shared_ptr<Execution> Execution::start(boost::asio::io_context& loop,
                                             const std::shared_ptr<Sandbox>& sandbox,
                                             CommandRequest request, CommandCallbacks callbacks) {
-  const std::shared_ptr<Execution> one(
+  std::shared_ptr<Execution> one(
       new Execution(loop, sandbox, std::move(request), std::move(callbacks)));
   one->self_ = one;
   boost::asio::post(loop, [one] {

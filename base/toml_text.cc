@@ -68,4 +68,19 @@ std::optional<TextPlace> first_stray_letter(std::string_view text) {
   return std::nullopt;
 }
 
+std::string in_ascii(std::string_view text) {
+  constexpr char kHex[] = "0123456789abcdef";
+  std::string spelled;
+  spelled.reserve(text.size());
+  for (const char one : text) {
+    const auto byte = static_cast<unsigned char>(one);
+    if (byte < 0x80) {
+      spelled += one;
+    } else {
+      spelled += {'~', kHex[byte >> 4], kHex[byte & 15]};
+    }
+  }
+  return spelled;
+}
+
 }  // namespace base

@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <optional>
+#include <string>
 #include <string_view>
 
 namespace base {
@@ -18,5 +19,9 @@ struct TextPlace {
 // at the start is let through. Of a text that is no TOML, it sees as much as a parser does before
 // it gives up.
 std::optional<TextPlace> first_stray_letter(std::string_view text);
+
+// `text` with each byte that is not ASCII as "~" and its two hexadecimal digits: what is TOML stays
+// so, line by line, where such bytes are in quotes and comments alone.
+std::string in_ascii(std::string_view text);
 
 }  // namespace base

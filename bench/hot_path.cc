@@ -78,7 +78,7 @@ void answer_one() {
   const auto frame = reader.next();
   if (!frame || !*frame) {
     std::fprintf(stderr, "brood-hot-path: the frame is not taken\n");
-    std::exit(1);
+    std::exit(1);  // NOLINT(concurrency-mt-unsafe)
   }
   keep(&frame);
 }

@@ -4,8 +4,8 @@
 #include <CLI/CLI.hpp>
 #include <cerrno>
 #include <climits>
-#include <cstring>
 
+#include "base/error.h"
 #include "cmd/cli/verbs.h"
 
 namespace cli {
@@ -29,7 +29,8 @@ Outcome<int> become_local(char** arguments) {
   }
   return fail(Exit::failed,
               std::string("this verb's own program, brood-local, cannot be run from ") + directory +
-                  " or its ../lib/brood: " + std::strerror(errno) + "; install brood again");
+                  " or its ../lib/brood: " + base::Error::from_errno("execve").message() +
+                  "; install brood again");
 }
 
 }  // namespace

@@ -14,6 +14,7 @@
 #include <string>
 #include <utility>
 
+#include "base/error.h"
 #include "cmd/cli/io.h"
 
 namespace cli {
@@ -184,26 +185,23 @@ Outcome<int> Pump::run() {
   signals_.reset(::signalfd(-1, &wanted, SFD_CLOEXEC | SFD_NONBLOCK));
   connect();
   while (!ended_ || channels_[output].open() || channels_[error].open()) {
-    std::array<pollfd, 2 + 2 * directions> polled{};
+    std::array<pollfd, 2 + 2 * std::size_t{directions}> polled{};
     polled[0] = {signals_.get(), POLLIN, 0};
     polled[1] = {ended_ ? -1 : request_.until_fd, POLLIN, 0};
-    for (int i = 0; i < directions; ++i) {
-      const Channel& channel = channels_[static_cast<std::size_t>(i)];
+    for (std::size_t i = 0; i < directions; ++i) {
+      const Channel& channel = channels_[i];
       const bool idle = i == input && ended_;
-      polled[static_cast<std::size_t>(2 + 2 * i)] = {
-          channel.wants_input() && !idle ? channel.from() : -1, POLLIN, 0};
-      polled[static_cast<std::size_t>(3 + 2 * i)] = {
-          channel.wants_output() && !idle ? channel.to() : -1, POLLOUT, 0};
+      polled[2 + 2 * i] = {channel.wants_input() && !idle ? channel.from() : -1, POLLIN, 0};
+      polled[3 + 2 * i] = {channel.wants_output() && !idle ? channel.to() : -1, POLLOUT, 0};
     }
     if (::poll(polled.data(), polled.size(), -1) < 0 && errno != EINTR) {
-      return fail(Exit::failed, std::string("poll: ") + std::strerror(errno));
+      return fail(Exit::failed, base::Error::from_errno("poll").message());
     }
     if (polled[0].revents != 0) {
       take_signals();
     }
-    for (int i = 0; i < directions; ++i) {
-      move(static_cast<Direction>(i), polled[static_cast<std::size_t>(2 + 2 * i)].revents,
-           polled[static_cast<std::size_t>(3 + 2 * i)].revents);
+    for (std::size_t i = 0; i < directions; ++i) {
+      move(static_cast<Direction>(i), polled[2 + 2 * i].revents, polled[3 + 2 * i].revents);
     }
     close_input_when_done();
     if (terminal_is_gone()) {

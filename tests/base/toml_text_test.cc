@@ -37,3 +37,8 @@ TEST_CASE("a letter that is not ASCII outside of quotes is found with its place"
   CHECK(stray_in("a = \"\"\"x\"\"\"\"\"\xcf\x96") == "1:14");
   CHECK(stray_in("a = 1 \xef\xbb\xbf") == "1:7");
 }
+
+TEST_CASE("what is not ASCII is spelled so that no two texts become one") {
+  CHECK(base::in_ascii("a = 1\n") == "a = 1\n");
+  CHECK(base::in_ascii("a = '\xc3\xa9'") == "a = '~c3~a9'");
+}

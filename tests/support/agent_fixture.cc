@@ -517,8 +517,8 @@ std::string AgentFixture::cgroup_of(const Json& sandbox) const {
     if (runtime.rfind("run.", 0) == 0) {
       runtime.replace(0, 4, "_");  // a cgroup's name has no dot
     }
-    return cgroup_.path() + "/" + instance + "/" + runtime +
-           "/sandbox-" + id.substr(id.rfind('-') + 1);
+    return cgroup_.path() + "/" + instance + "/" + runtime + "/sandbox-" +
+           id.substr(id.rfind('-') + 1);
   }
   throw std::runtime_error("the agent has no cgroup");
 }
