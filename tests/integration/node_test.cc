@@ -1,6 +1,10 @@
 // Functions in Node.js, by a real agent. Needs the image `node`.
+#include <fcntl.h>
+
 #include <catch2/catch.hpp>
 
+#include "base/file.h"
+#include "tests/cmd/program.h"
 #include "tests/support/agent_fixture.h"
 
 namespace {
@@ -19,6 +23,18 @@ Json deploy(AgentFixture& agent, const std::string& name, std::string_view sourc
     settings["handler"] = "handler.handler";
   }
   return agent.deploy_code(name, source, file, settings);
+}
+
+void put(const std::string& path, const std::string& text) {
+  REQUIRE(base::make_directories(path.substr(0, path.rfind('/')), 0755));
+  REQUIRE(base::replace_file_at(AT_FDCWD, path, text, 0644));
+}
+
+void deploy_folder(const AgentFixture& agent, const std::string& name, const std::string& folder) {
+  const Ran ran = run_brood({"--socket", agent.socket(), "deploy", name, folder, "--runtime",
+                             "node", "--handler", "index.handler"});
+  INFO(ran.err);
+  REQUIRE(ran.exit == 0);
 }
 
 Json value_of(const Invoked& answer) {
@@ -59,14 +75,29 @@ TEST_CASE("CommonJS and ES modules load, with their neighbours and what lies in 
   deploy(agent, "module", "import os from 'node:os';\nexport const handler = () => os.EOL;", {},
          "handler.mjs");
   CHECK(value_of(agent.invoke("module", 1)) == "\n");
-  deploy(agent, "unnamed", "export const handler = async () => 'by its content';");
-  const Invoked by_content = agent.invoke("unnamed", 1);
-  CHECK((by_content.ok() || by_content.ending == "init_error"));
   deploy(agent, "built-in",
          "const { createHash } = require('crypto');\n"
          "exports.handler = (e) => createHash('sha256').update(e.t).digest('hex');");
   CHECK_THAT(value_of(agent.invoke("built-in", {{"t", "x"}})).get<std::string>(),
              Catch::StartsWith("2d711642"));
+
+  const std::string common = agent.scratch() + "/common";
+  put(common + "/index.js",
+      "const near = require('./near');\nconst far = require('far');\n"
+      "exports.handler = () => [near.name, far.name];");
+  put(common + "/near.js", "exports.name = 'near';");
+  put(common + "/node_modules/far/index.js", "exports.name = 'far';");
+  deploy_folder(agent, "common", common);
+  CHECK(value_of(agent.invoke("common", 1)) == Json({"near", "far"}));
+
+  // A .js is an ES module where its package says so.
+  const std::string module = agent.scratch() + "/module";
+  put(module + "/package.json", R"({"type": "module"})");
+  put(module + "/index.js",
+      "import { name } from './near.js';\nexport const handler = () => name;");
+  put(module + "/near.js", "export const name = 'near';");
+  deploy_folder(agent, "packaged", module);
+  CHECK(value_of(agent.invoke("packaged", 1)) == "near");
 }
 
 TEST_CASE("what a handler throws is told with its name, message and trace") {
