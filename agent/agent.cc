@@ -16,6 +16,7 @@
 #include "base/digest.h"
 #include "base/file.h"
 #include "isolate/seccomp.h"
+#include "rootfs/definition.h"
 #include "rootfs/image.h"
 
 namespace agent {
@@ -26,6 +27,7 @@ namespace {
 constexpr std::uint32_t kOwnWeight = 1000;
 // Sandboxes that wait for a command, once the first of an image has been run.
 constexpr std::uint32_t kCommandPool = 2;
+constexpr std::chrono::milliseconds kWindingPeriod{500};
 
 Failure not_found(std::string_view name) {
   return {404, "not_found", "there is no function '" + std::string(name) + "'"};
@@ -258,21 +260,60 @@ RuntimePool* Agent::pool_of(const std::string& runtime) {
   return add_runtime(config);
 }
 
-// A dot is in no image's name, so that none has this one.
-RuntimePool* Agent::command_pool_of(const std::string& image) {
-  const std::string name = "run." + image;
-  if (const auto found = pools_.find(name); found != pools_.end()) {
-    return found->second.pool.get();
+// No image's name begins so, nor has a capital letter. An image that was replaced has a pool of its
+// own: what runs of the former one runs on.
+RuntimePool* Agent::command_pool_of(const rootfs::Manifest& image) {
+  std::string& name = command_pools_[image.name];
+  if (!name.empty()) {
+    RuntimePool* pool = pools_.at(name).pool.get();
+    if (pool->image_digest().empty() || pool->image_digest() == image.digest) {
+      return pool;
+    }
+    wind_down(name);
   }
-  if (!rootfs::open_image(config_.images_dir, image)) {
-    return nullptr;
+  name = "run." + image.name;
+  if (pools_.contains(name)) {
+    name += ".R" + std::to_string(++replaced_images_);
   }
   RuntimeConfig config;
   config.name = name;
-  config.image = image;
+  config.image = image.name;
   config.kind = RuntimeKind::commands;
   config.pool_min = kCommandPool;
   return add_runtime(config);
+}
+
+void Agent::wind_down(const std::string& pool) {
+  winding_down_.insert(pool);
+  end_what_is_wound_down();
+}
+
+void Agent::end_what_is_wound_down() {
+  for (auto name = winding_down_.begin(); name != winding_down_.end();) {
+    RuntimePool& pool = *pools_.at(*name).pool;
+    pool.make_no_stock();
+    if (pool.alive() > 0 || pool.has_claims()) {
+      ++name;
+      continue;
+    }
+    pool.stop([this, name = *name] {
+      boost::asio::post(loop_, [this, name] {
+        if (!draining_) {
+          stopped_pools_.push_back(pools_.extract(name));
+        }
+      });
+    });
+    name = winding_down_.erase(name);
+  }
+  if (winding_down_.empty()) {
+    return;
+  }
+  winding_timer_.expires_after(kWindingPeriod);
+  winding_timer_.async_wait([this](const boost::system::error_code& error) {
+    if (!error && !draining_) {
+      end_what_is_wound_down();
+    }
+  });
 }
 
 base::Status Agent::load_functions() {
@@ -509,14 +550,22 @@ tl::expected<std::shared_ptr<CommandHandle>, Failure> Agent::run(CommandRequest 
   if (draining_) {
     return tl::unexpected(Failure{503, "draining", "the agent is stopping"});
   }
-  if (auto problem = validate(request); !problem.empty()) {
+  if (!rootfs::is_image_name(request.image)) {
+    return tl::unexpected(invalid("image: that is not a name for an image"));
+  }
+  const auto image = rootfs::open_image(config_.images_dir, request.image);
+  if (!image) {
+    const bool missing = image.error().code() == ENOENT;
+    return tl::unexpected(
+        missing ? Failure{404, "not_found",
+                          "there is no image '" + request.image + "' in " + config_.images_dir}
+                : internal(image.error()));
+  }
+  request = resolve(std::move(request), image->manifest.config);
+  if (auto problem = validate_resolved(request); !problem.empty()) {
     return tl::unexpected(invalid(std::move(problem)));
   }
-  RuntimePool* pool = command_pool_of(request.image);
-  if (pool == nullptr) {
-    return tl::unexpected(Failure{
-        404, "not_found", "there is no image '" + request.image + "' in " + config_.images_dir});
-  }
+  RuntimePool* pool = command_pool_of(image->manifest);
   pool->start();
   const auto runner = std::make_shared<CommandRunner>(
       CommandContext{.loop = loop_,
@@ -543,7 +592,9 @@ tl::expected<std::shared_ptr<Sandbox>, Failure> Agent::command_sandbox(std::stri
 tl::expected<std::shared_ptr<CommandHandle>, Failure> Agent::execute(std::string_view sandbox,
                                                                      CommandRequest request,
                                                                      CommandCallbacks callbacks) {
-  if (auto problem = validate(request); !problem.empty()) {
+  request =
+      resolve(std::move(request), {});  // the image is the sandbox's: only what is said counts
+  if (auto problem = validate_resolved(request); !problem.empty()) {
     return tl::unexpected(invalid(std::move(problem)));
   }
   const auto found = command_sandbox(sandbox);

@@ -77,7 +77,9 @@ class Agent : public Service {
   void find_runtimes();
   PoolContext pool_context();
   RuntimePool* pool_of(const std::string& runtime);
-  RuntimePool* command_pool_of(const std::string& image);
+  RuntimePool* command_pool_of(const rootfs::Manifest& image);
+  void wind_down(const std::string& pool);
+  void end_what_is_wound_down();
   tl::expected<std::shared_ptr<Sandbox>, Failure> command_sandbox(std::string_view id) const;
   bool room(Need need) const;
   std::size_t waiting_for_room() const;
@@ -123,6 +125,12 @@ class Agent : public Service {
   RuntimePool* add_runtime(const RuntimeConfig& config);
 
   std::map<std::string, Runtime, std::less<>> pools_;
+  // Kept to the end: what they have asked others for may still be answered.
+  std::vector<decltype(pools_)::node_type> stopped_pools_;
+  std::map<std::string, std::string, std::less<>> command_pools_;  // by image
+  std::uint64_t replaced_images_ = 0;
+  std::set<std::string> winding_down_;  // pools of images that were replaced
+  boost::asio::steady_timer winding_timer_{loop_};
   Runners runners_;
   std::vector<std::shared_ptr<FunctionRunner>> removed_;  // that still run something
   std::vector<std::weak_ptr<CommandRunner>> commands_;

@@ -7,6 +7,7 @@
 #include <array>
 
 #include "base/units.h"
+#include "rootfs/definition.h"
 
 namespace agent {
 namespace {
@@ -20,7 +21,7 @@ bool has_nul(std::string_view text) {
 }
 
 std::string check_arguments(const CommandRequest& request) {
-  if (request.arguments.empty() || request.arguments.front().empty()) {
+  if (!request.arguments.empty() && request.arguments.front().empty()) {
     return "arguments: there is no command";
   }
   std::size_t bytes = 0;
@@ -68,9 +69,29 @@ CommandEnd killed_by(int signal) {
 
 }  // namespace
 
+CommandRequest resolve(CommandRequest request, const rootfs::ImageConfig& image) {
+  std::vector<std::string> before = request.entrypoint.value_or(image.entrypoint);
+  if (before == std::vector<std::string>{""}) {
+    before.clear();
+  }
+  if (request.arguments.empty() && !request.entrypoint) {
+    request.arguments = image.command;
+  }
+  request.arguments.insert(request.arguments.begin(), before.begin(), before.end());
+  request.entrypoint.reset();
+  for (const std::string& pair : image.environment) {
+    const auto equals = pair.find('=');
+    request.environment.try_emplace(pair.substr(0, equals), pair.substr(equals + 1));
+  }
+  if (request.directory.empty()) {
+    request.directory = image.directory.empty() ? "/" : image.directory;
+  }
+  return request;
+}
+
 std::string validate(const CommandRequest& request) {
-  if (auto problem = validate_name(request.image); !problem.empty()) {
-    return "image: " + problem;
+  if (!rootfs::is_image_name(request.image)) {
+    return "image: that is not a name for an image";
   }
   if (auto problem = check_arguments(request); !problem.empty()) {
     return problem;
@@ -78,8 +99,9 @@ std::string validate(const CommandRequest& request) {
   if (auto problem = check_environment(request); !problem.empty()) {
     return problem;
   }
-  if (request.directory.empty() || request.directory.front() != '/' ||
-      request.directory.size() >= 4096 || has_nul(request.directory)) {
+  if (!request.directory.empty() &&
+      (request.directory.front() != '/' || request.directory.size() >= 4096 ||
+       has_nul(request.directory))) {
     return "directory: it is an absolute path of the sandbox";
   }
   if (request.memory_bytes < (4ULL << 20) || request.memory_bytes > (64ULL << 30)) {
@@ -98,6 +120,13 @@ std::string validate(const CommandRequest& request) {
     return "terminal: it has rows and columns";
   }
   return {};
+}
+
+std::string validate_resolved(const CommandRequest& request) {
+  if (request.arguments.empty()) {
+    return "arguments: there is no command, and image '" + request.image + "' has none of its own";
+  }
+  return validate(request);
 }
 
 std::string_view command_ending_name(CommandEnding ending) {

@@ -5,19 +5,23 @@
 #include <chrono>
 #include <cstdint>
 #include <map>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
 
 #include "agent/verdict.h"
+#include "rootfs/image_config.h"
 
 namespace agent {
 
 struct CommandRequest {
   std::string image = "base";
   std::vector<std::string> arguments;  // the first is looked for in PATH; 128 KiB in all
+  // Instead of the image's; {""} for none, as docker has it.
+  std::optional<std::vector<std::string>> entrypoint{};
   std::map<std::string, std::string> environment;  // over what every command finds; 64 KiB in all
-  std::string directory = "/";                     // where it starts; absolute
+  std::string directory{};                         // where it starts; absolute; empty: see below
   std::uint64_t memory_bytes = 512ULL << 20;       // 4 MiB to 64 GiB
   std::uint32_t milli_cpu = 1000;                  // 10 to 1024000
   std::uint32_t pids = 256;                        // 2 to 32768; brood's own pid 1 counts
@@ -30,8 +34,16 @@ struct CommandRequest {
   unsigned client_uid = 0;
 };
 
+// What the image says, under what is asked, as docker puts them together: its entrypoint before the
+// arguments, its command where there are none, its environment under the one asked for, its
+// directory where none is said (and / where it says none either). An entrypoint that is asked for
+// takes the place of the image's and of its command. What comes out has no entrypoint any more.
+CommandRequest resolve(CommandRequest request, const rootfs::ImageConfig& image);
+
 // The first rule that `request` breaks, as a sentence that names the field; empty when it is fine.
+// `validate` holds for what a client may ask, `validate_resolved` for what can be run.
 std::string validate(const CommandRequest& request);
+std::string validate_resolved(const CommandRequest& request);
 
 // How a command ended. A closed set; docs/openapi.yaml has the same names.
 enum class CommandEnding {

@@ -6,12 +6,14 @@
 
 #include <algorithm>
 #include <boost/asio/posix/stream_descriptor.hpp>
+#include <climits>
 #include <csignal>
 #include <ctime>
 
 #include "agent/clock.h"
 #include "base/file.h"
 #include "isolate/spec.h"
+#include "rootfs/image_store.h"
 #include "rootfs/mounts.h"
 
 namespace agent {
@@ -46,9 +48,14 @@ milliseconds back_off_time(std::uint32_t failures) {
   return std::min(kLongestRetry, kFirstRetry * (1 << shift));
 }
 
-// No image's name begins with an underscore, and no cgroup's may have a dot.
+// No image's name begins with an underscore or has a capital letter, and no cgroup's may have a
+// dot.
 std::string cgroup_name(const RuntimeConfig& config) {
-  return config.kind == RuntimeKind::commands ? "_" + config.image : config.name;
+  std::string name = config.kind == RuntimeKind::commands
+                         ? "_" + config.name.substr(config.name.find('.') + 1)
+                         : config.name;
+  std::replace(name.begin(), name.end(), '.', 'D');
+  return name;
 }
 
 }  // namespace
@@ -83,7 +90,7 @@ void RuntimePool::start() {
   };
   context_.maker.run(
       [images = context_.config.images_dir, image = config_.image] {
-        Opened opened{rootfs::open_image(images, image), {}};
+        Opened opened{rootfs::use_image(images, image), {}};
         if (opened.image) {
           opened.verified = rootfs::verify_once(*opened.image, std::time(nullptr));
         }
@@ -373,6 +380,15 @@ std::uint32_t RuntimePool::most_deferrals() const {
   return ready_.size() * kLowStock > target_ ? kMostDeferrals : kFewDeferrals;
 }
 
+void RuntimePool::make_no_stock() {
+  config_.pool_min = 0;
+  config_.pool_max = 0;
+  target_ = 0;
+  while (!ready_.empty()) {
+    end_one_ready();
+  }
+}
+
 void RuntimePool::end_one_ready() {
   if (!ready_.empty()) {
     const auto sandbox = std::move(ready_.front());
@@ -442,7 +458,7 @@ void RuntimePool::order(SandboxParts parts) {
       {.sandbox = number,
        .uid_first = uid_first,
        .uid_count = kUidsPerSandbox,
-       .hostname = sandbox->id(),
+       .hostname = std::string_view(sandbox->id()).substr(0, HOST_NAME_MAX - 1),
        .purpose = claims_.size() >= starting_.size() ? Purpose::awaited : Purpose::stock},
       sandbox->descriptors_for_zygote());
   sandbox->close_zygote_copies();
@@ -638,6 +654,7 @@ void RuntimePool::stop_if_empty() {
   if (phase_ != Phase::stopping || !sandboxes_.empty() || making_ + unmaking_ > 0 || !stopped_) {
     return;
   }
+  image_.reset();  // and with it the mark that it is in use
   // Their sandboxes are gone and they have been killed: this does not wait for long.
   for (Former& former : former_) {
     (void)former.init.ref().signal(SIGKILL);

@@ -90,6 +90,9 @@ class RuntimePool : public SandboxOwner {
   std::size_t waiting() const { return phase_ == Phase::ready ? claims_.size() : 0; }
   // A sandbox of this host has gone, of whatever runtime.
   void room_came() { refill_soon(); }
+  // Nothing is made for the stock any more, and what is in it goes.
+  void make_no_stock();
+  bool has_claims() const { return !claims_.empty(); }
   // Gives up one of its stock.
   void end_one_ready();
   std::size_t alive() const { return sandboxes_.size(); }

@@ -173,9 +173,11 @@ struct Field {
 };
 
 using Command = agent::CommandRequest;
-constexpr std::array<Field<Command>, 13> kCommandFields{{
+constexpr std::array<Field<Command>, 14> kCommandFields{{
     {"image", [](const Json& v, Command& r) { return take_text(v, r.image); }},
     {"arguments", [](const Json& v, Command& r) { return take_arguments(v, r.arguments); }},
+    {"entrypoint",
+     [](const Json& v, Command& r) { return take_arguments(v, r.entrypoint.emplace()); }},
     {"environment", [](const Json& v, Command& r) { return take_environment(v, r.environment); }},
     {"directory", [](const Json& v, Command& r) { return take_text(v, r.directory); }},
     {"memory", [](const Json& v, Command& r) { return take_bytes(v, r.memory_bytes); }},
@@ -357,7 +359,11 @@ Result<agent::CommandRequest> parse_execution(std::string_view body) {
                                 "' of one more command: the sandbox has it");
     }
   }
-  return parse_command(body);
+  BROOD_TRY(agent::CommandRequest request, parse_command(body));
+  if (request.arguments.empty()) {
+    return base::fail_because("arguments: there is no command");
+  }
+  return request;
 }
 
 Result<agent::CommandRequest> parse_command(std::string_view body) {

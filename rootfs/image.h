@@ -21,6 +21,7 @@
 
 #include "base/error.h"
 #include "base/fd.h"
+#include "rootfs/image_config.h"
 
 namespace rootfs {
 
@@ -33,11 +34,13 @@ constexpr char kTreeDirectory[] = "rootfs";
 struct Manifest {
   std::string name;
   std::string from;                   // empty: derived from nothing
-  std::string suite;                  // of Debian
+  std::string suite;                  // of Debian; empty: it was imported
   std::vector<std::string> packages;  // of the whole chain
   std::vector<std::string> preload;   // of the whole chain, in the order of import
   std::string interpreter;            // path inside; empty: none
   std::string interpreter_version;    // "3.11.2"; empty where there is no interpreter
+  std::string source;                 // what it was imported from; empty: it was built here
+  ImageConfig config;                 // of an imported one
   std::string digest;                 // "sha256:" and 64 hexadecimal digits
   std::uint64_t size_bytes = 0;       // contents of regular files
   std::uint64_t files = 0;            // entries of every type below the root

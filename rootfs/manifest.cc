@@ -26,6 +26,10 @@ bool is_version(std::string_view text) {
              std::string_view::npos;
 }
 
+bool is_source(std::string_view text) {
+  return !text.empty() && text.size() <= 4096 && text.find('\0') == std::string_view::npos;
+}
+
 Status broken(const std::string& key) {
   return fail_because("image manifest: '" + key + "' is not what it must be");
 }
@@ -87,7 +91,7 @@ Status read_key(const std::string& key, const json& value, Manifest& into) {
     return value.is_null() ? Status{} : read_text(value, key, is_image_name, into.from);
   }
   if (key == "suite") {
-    return read_text(value, key, is_image_name, into.suite);
+    return value.is_null() ? Status{} : read_text(value, key, is_image_name, into.suite);
   }
   if (key == "packages") {
     return read_list(value, key, is_package_name, into.packages);
@@ -97,6 +101,13 @@ Status read_key(const std::string& key, const json& value, Manifest& into) {
   }
   if (key == "interpreter") {
     return read_interpreter(value, into);
+  }
+  if (key == "source") {
+    return read_text(value, key, is_source, into.source);
+  }
+  if (key == "config") {
+    BROOD_TRY(into.config, parse_image_config(value.dump()));
+    return {};
   }
   if (key == "digest") {
     return read_text(value, key, is_digest, into.digest);
@@ -156,17 +167,22 @@ std::string format_manifest(const Manifest& manifest) {
   document["schema"] = kManifestSchema;
   document["name"] = manifest.name;
   document["from"] = manifest.from.empty() ? json() : json(manifest.from);
-  document["suite"] = manifest.suite;
+  document["suite"] = manifest.suite.empty() ? json() : json(manifest.suite);
   document["packages"] = manifest.packages;
   document["preload"] = manifest.preload;
   document["interpreter"] =
       manifest.interpreter.empty()
           ? json()
           : json{{"path", manifest.interpreter}, {"version", manifest.interpreter_version}};
+  if (!manifest.source.empty()) {
+    document["source"] = manifest.source;
+    document["config"] = nlohmann::ordered_json::parse(format_image_config(manifest.config));
+  }
   document["digest"] = manifest.digest;
   document["size_bytes"] = manifest.size_bytes;
   document["files"] = manifest.files;
-  return document.dump(2) + "\n";
+  // A path on this host need not be UTF-8.
+  return document.dump(2, ' ', false, json::error_handler_t::replace) + "\n";
 }
 
 }  // namespace rootfs

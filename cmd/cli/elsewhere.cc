@@ -36,7 +36,7 @@ Outcome<int> become_local(char** arguments) {
 }  // namespace
 
 void add_local(CLI::App& app, Session& session) {
-  for (const VerbName& one : {kDeploy, kCheck}) {
+  for (const VerbName& one : {kDeploy, kCheck, kImage}) {
     CLI::App* verb = app.add_subcommand(one.name, one.help);
     verb->allow_extras()
         ->fallthrough(false)

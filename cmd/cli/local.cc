@@ -6,6 +6,7 @@ namespace cli {
 void add_local(CLI::App& app, Session& session) {
   add_deploy(app, session);
   add_check(app, session);
+  add_image(app, session);
 }
 
 }  // namespace cli

@@ -24,6 +24,7 @@ struct RunFlags {
   std::string sandbox;  // exec
   std::vector<std::string> command;
   std::string image = "base";
+  std::optional<std::string> entrypoint;
   std::vector<std::string> env;
   std::string env_file;
   std::string workdir;
@@ -72,6 +73,9 @@ Outcome<std::string> document_of(const RunFlags& flags) {
   Json document{{"arguments", flags.command}};
   if (flags.sandbox.empty()) {
     document["image"] = flags.image;
+    if (flags.entrypoint) {
+      document["entrypoint"] = Json::array({*flags.entrypoint});
+    }
   }
   CLI_TRY(document["environment"], environment_of(flags));
   put(document, "directory", flags.workdir);
@@ -179,7 +183,7 @@ Outcome<int> write_stats(const RunFlags& flags, const Ended& ended) {
 }
 
 Outcome<int> run(const RunFlags& flags, const Session& session) {
-  if (flags.command.empty()) {
+  if (flags.command.empty() && !flags.sandbox.empty()) {
     return fail(Exit::usage, "there is no command behind --");
   }
   if (flags.terminal && !is_terminal(Standard::input)) {
@@ -226,7 +230,7 @@ constexpr const char* kExitStatus =
 
 // What `run` and `exec` have in common.
 void add_common(CLI::App& verb, RunFlags& flags) {
-  verb.add_option("command", flags.command, "the command and its arguments, after --")->required();
+  verb.add_option("command", flags.command, "the command and its arguments, after --");
   verb.positionals_at_end();
   verb.add_flag("-i,--interactive", flags.interactive,
                 "hand on standard input even where it is a terminal");
@@ -236,7 +240,7 @@ void add_common(CLI::App& verb, RunFlags& flags) {
       ->take_all()
       ->allow_extra_args(false);
   verb.add_option("--env-file", flags.env_file, "KEY=VALUE lines")->type_name("FILE");
-  verb.add_option("-w,--workdir", flags.workdir, "where it starts; / where nothing is said")
+  verb.add_option("-w,--workdir", flags.workdir, "where it starts; where the image says, or /")
       ->type_name("DIR");
   verb.add_option("--timeout", flags.timeout, "killed after this long; never")->type_name("TIME");
   verb.add_option("--output-limit", flags.output_limit, "killed when it prints more than this")
@@ -256,6 +260,9 @@ void add_run(CLI::App& app, Session& session) {
       "Run a command in a new sandbox that is gone afterwards; its exit status is the command's");
   add_common(*verb, *flags);
   verb->add_option("--image", flags->image, "what it finds as its root")->capture_default_str();
+  verb->add_option("--entrypoint", flags->entrypoint,
+                   "instead of the image's entrypoint and command; \"\" for none")
+      ->type_name("PROGRAM");
   verb->add_option("-m,--memory", flags->memory, "at most this much memory; 512MiB")
       ->type_name("SIZE");
   verb->add_option("--cpu,--cpus", flags->cpu, "at most this much of processors; 1")
@@ -279,7 +286,7 @@ void add_exec(CLI::App& app, Session& session) {
   add_common(*verb, *flags);
   verb->callback([flags, &session] {
     // What follows the sandbox is taken as it is, the mark that ends options too.
-    if (flags->command.front() == "--") {
+    if (!flags->command.empty() && flags->command.front() == "--") {
       flags->command.erase(flags->command.begin());
     }
     session.run = [flags, &session] { return run(*flags, session); };

@@ -31,6 +31,7 @@ constexpr VerbName kDeploy{"deploy",
                            "folder may say how, and flags win over it"};
 constexpr VerbName kCheck{
     "check", "What this host offers, what is missing, what that costs and how it is mended"};
+constexpr VerbName kImage{"image", "Images: import, pull, list, inspect, export, remove, prune"};
 
 void add_invoke(CLI::App& app, Session& session);
 void add_run(CLI::App& app, Session& session);
@@ -46,5 +47,6 @@ void add_version(CLI::App& app, Session& session);
 void add_local(CLI::App& app, Session& session);
 void add_deploy(CLI::App& app, Session& session);
 void add_check(CLI::App& app, Session& session);
+void add_image(CLI::App& app, Session& session);
 
 }  // namespace cli
