@@ -12,12 +12,12 @@
 namespace rootfs {
 
 struct ImageConfig {
-  std::vector<std::string> entrypoint;   // goes before the command
-  std::vector<std::string> command;      // where whoever runs it gives none
-  std::vector<std::string> environment;  // KEY=VALUE
-  std::string directory;                 // absolute; empty: none was said
-  std::string user;                      // as it was written: NAME, UID, UID:GID, …
-  std::string stop_signal;               // "SIGQUIT", "3"; empty: SIGTERM
+  std::vector<std::string> entrypoint{};   // goes before the command
+  std::vector<std::string> command{};      // where whoever runs it gives none
+  std::vector<std::string> environment{};  // KEY=VALUE
+  std::string directory{};                 // absolute; empty: none was said
+  std::string user{};                      // as it was written: NAME, UID, UID:GID, …
+  std::string stop_signal{};               // "SIGQUIT", "3"; empty: SIGTERM
   bool operator==(const ImageConfig&) const = default;
 };
 

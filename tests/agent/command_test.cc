@@ -46,7 +46,6 @@ TEST_CASE("a command that makes none is refused by the field's name") {
     change(request);
     return agent::validate(request);
   };
-  CHECK_THAT(broken([](auto& r) { r.arguments.clear(); }), Contains("arguments"));
   CHECK_THAT(broken([](auto& r) { r.arguments = {""}; }), Contains("arguments"));
   CHECK_THAT(broken([](auto& r) {
                r.arguments = {"a", std::string("b\0c", 3)};
@@ -129,4 +128,42 @@ TEST_CASE("a command's environment has its own words over those that every comma
   CHECK_THAT(block, !Contains("HOME=/tmp") && !Contains("TERM="));
   request.terminal = true;
   CHECK_THAT(agent::command_environment(request), Contains("TERM=xterm"));
+}
+
+TEST_CASE("what an image says of its command comes under what is asked, as docker has it") {
+  const rootfs::ImageConfig image{.entrypoint = {"/bin/e", "-x"},
+                                  .command = {"default"},
+                                  .environment = {"A=image", "B=image=b"},
+                                  .directory = "/w"};
+  CommandRequest none;
+  const auto resolved = agent::resolve(none, image);
+  CHECK(resolved.arguments == std::vector<std::string>{"/bin/e", "-x", "default"});
+  CHECK(resolved.environment.at("A") == "image");
+  CHECK(resolved.environment.at("B") == "image=b");
+  CHECK(resolved.directory == "/w");
+
+  CommandRequest asked = none;
+  asked.arguments = {"own"};
+  asked.environment = {{"A", "asked"}};
+  asked.directory = "/d";
+  const auto both = agent::resolve(asked, image);
+  CHECK(both.arguments == std::vector<std::string>{"/bin/e", "-x", "own"});
+  CHECK(both.environment.at("A") == "asked");
+  CHECK(both.directory == "/d");
+
+  asked.entrypoint = std::vector<std::string>{"/bin/other"};
+  CHECK(agent::resolve(asked, image).arguments == std::vector<std::string>{"/bin/other", "own"});
+  asked.arguments.clear();  // the image's command is of no use to another entrypoint
+  CHECK(agent::resolve(asked, image).arguments == std::vector<std::string>{"/bin/other"});
+  asked.entrypoint = std::vector<std::string>{""};
+  asked.arguments = {"sh"};
+  CHECK(agent::resolve(asked, image).arguments == std::vector<std::string>{"sh"});
+}
+
+TEST_CASE("without a command of its own or the image's there is nothing to run") {
+  const auto resolved = agent::resolve(CommandRequest{}, {});
+  CHECK(agent::validate(resolved).empty());
+  CHECK_THAT(agent::validate_resolved(resolved), Contains("there is no command"));
+  CHECK(resolved.directory == "/");
+  CHECK(agent::validate_resolved(agent::resolve(fine(), {})).empty());
 }

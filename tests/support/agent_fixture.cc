@@ -257,18 +257,19 @@ void AgentFixture::write_config() const {
 
 std::vector<std::string> AgentFixture::command() const {
   const bool seam = options_.program == Program::seam;
-  std::vector<std::string> command{bin_dir() + (seam ? "/broodd-seam" : "/broodd"),
-                                   "--config=" + scratch_.path() + "/broodd.toml",
-                                   "--socket=" + socket_,
-                                   "--state-dir=" + state_dir(),
-                                   "--run-dir=" + run_dir(),
-                                   "--images-dir=" + images_dir(),
-                                   "--support-dir=" + support_dir(options_.program),
-                                   "--unpack-program=" + bin_dir() + "/brood-unpack",
-                                   "--cgroup-parent=" + cgroup_.path(),
-                                   "--limits=" + (!options_.limits.empty() ? options_.limits
-                                                  : enforces_limits_       ? std::string("enforce")
-                                                                     : std::string("best-effort"))};
+  std::vector<std::string> command{
+      bin_dir() + (seam ? "/broodd-seam" : "/broodd"),
+      "--config=" + scratch_.path() + "/broodd.toml",
+      "--socket=" + socket_,
+      "--state-dir=" + state_dir(),
+      "--run-dir=" + run_dir(),
+      "--images-dir=" + (options_.images_dir.empty() ? images_dir() : options_.images_dir),
+      "--support-dir=" + support_dir(options_.program),
+      "--unpack-program=" + bin_dir() + "/brood-unpack",
+      "--cgroup-parent=" + cgroup_.path(),
+      "--limits=" + (!options_.limits.empty() ? options_.limits
+                     : enforces_limits_       ? std::string("enforce")
+                                              : std::string("best-effort"))};
   command.insert(command.end(), options_.flags.begin(), options_.flags.end());
   return command;
 }

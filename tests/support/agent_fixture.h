@@ -37,8 +37,9 @@ struct AgentOptions {
   std::uint32_t pool_min = 2;
   std::uint32_t pool_max = 8;
   std::vector<std::string> runtimes = {"python3"};  // each needs its image
-  std::string run_dir = {};  // another agent's, to live beside it; empty: one of its own
-  std::string limits = {};   // --limits; empty: enforce where the host can, else best-effort
+  std::string run_dir = {};     // another agent's, to live beside it; empty: one of its own
+  std::string images_dir = {};  // empty: the host's
+  std::string limits = {};      // --limits; empty: enforce where the host can, else best-effort
   Program program = Program::product;
   std::map<std::string, std::string> environment = {};  // beside the test's own
   // Run in the agent's process before its program is: limits, namespaces. May only make system

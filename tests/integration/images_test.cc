@@ -1,0 +1,119 @@
+// Images that were imported, run by a real agent.
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <catch2/catch.hpp>
+#include <cstdlib>
+#include <filesystem>
+#include <optional>
+#include <thread>
+
+#include "tests/cmd/program.h"
+#include "tests/support/agent_fixture.h"
+#include "tests/support/skip.h"
+
+namespace {
+
+using namespace tests;
+using Catch::Contains;
+namespace fs = std::filesystem;
+
+// A folder with an image `said` in it (one static program, and what runs it), before its agent.
+class Images {
+ public:
+  Images() {
+    need_root();
+    for (const char* needed : {"/usr/bin/skopeo", "/usr/bin/umoci", BROOD_TEST_SAY}) {
+      if (::access(needed, X_OK) != 0) {
+        skip_because(std::string("there is no ") + needed);
+      }
+    }
+    scratch_.emplace();
+    shell("mkdir -p tree/bin tree/w; cp " BROOD_TEST_SAY R"( tree/bin/say
+      umoci init --layout layout; umoci new --image layout:one; umoci insert --image layout:one tree /
+      umoci config --image layout:one --config.entrypoint /bin/say --config.cmd default \
+        --config.env GREETING=hello --config.workingdir /w)");
+    const Ran imported = image({"import", scratch_->path() + "/layout", "--name", "said"});
+    INFO(imported.err);
+    REQUIRE(imported.exit == 0);
+  }
+
+  std::string directory() const { return scratch_->path() + "/images"; }
+  std::string path(const std::string& name) const { return scratch_->path() + "/" + name; }
+
+  void shell(const std::string& script) const {
+    const std::string command =
+        "cd " + scratch_->path() + " && exec >/dev/null 2>&1 && set -e\n" + script;
+    REQUIRE(std::system(command.c_str()) == 0);  // NOLINT(concurrency-mt-unsafe)
+  }
+
+  Ran image(std::vector<std::string> arguments) const {
+    arguments.insert(arguments.begin(), "image");
+    arguments.insert(arguments.end(), {"--images", directory()});
+    return run_brood(arguments);
+  }
+
+ private:
+  std::optional<ScratchDirectory> scratch_;
+};
+
+AgentOptions with(const Images& images) {
+  AgentOptions options;
+  options.runtimes = {};
+  options.images_dir = images.directory();
+  return options;
+}
+
+std::string said(const AgentFixture& agent, std::vector<std::string> arguments) {
+  arguments.insert(arguments.begin(), {"--socket", agent.socket(), "run"});
+  const Ran ran = run_brood(arguments);
+  CHECK(ran.exit == 0);
+  return ran.out + ran.err;
+}
+
+}  // namespace
+
+TEST_CASE("an image's own command, environment and directory are what a command finds") {
+  const Images images;
+  const AgentFixture agent(with(images));
+  CHECK_THAT(said(agent, {"--image", "said"}),
+             Contains("/bin/say default in /w ") && Contains("greeting hello"));
+  CHECK_THAT(said(agent, {"--image", "said", "--", "a", "b"}), Contains("/bin/say a b in /w "));
+  CHECK_THAT(said(agent, {"--image", "said", "-w", "/", "-e", "GREETING=mine"}),
+             Contains(" in / ") && Contains("greeting mine"));
+  CHECK_THAT(said(agent, {"--image", "said", "--entrypoint", "", "--", "/bin/say"}),
+             Contains("/bin/say in /w "));
+}
+
+TEST_CASE("an image that is replaced is found by the next command, and the former's pool ends") {
+  const Images images;
+  const AgentFixture agent(with(images));
+  CHECK_THAT(said(agent, {"--image", "said"}), Contains("greeting hello"));
+  CHECK(images.image({"remove", "said"}).exit != 0);  // the agent uses it
+  images.shell(
+      "umoci config --image layout:one --config.env GREETING=other\n"
+      "mkdir more; echo x > more/new; umoci insert --image layout:one more /more");
+  REQUIRE(images.image({"import", images.path("layout"), "--name", "said", "--replace"}).exit == 0);
+  CHECK_THAT(said(agent, {"--image", "said"}), Contains("greeting other"));
+  // Two sandboxes at most were in the former's stock; a look follows every half second.
+  bool pruned = false;
+  for (int i = 0; i < 40 && !pruned; ++i) {
+    REQUIRE(images.image({"prune"}).exit == 0);
+    pruned = std::none_of(
+        fs::directory_iterator(images.directory()), fs::directory_iterator(),
+        [](const auto& entry) { return entry.path().filename().string().starts_with(".gone"); });
+    std::this_thread::sleep_for(100ms);
+  }
+  CHECK(pruned);
+}
+
+TEST_CASE("an image's name may have dots, and what cannot be run is refused") {
+  const Images images;
+  REQUIRE(images.image({"import", images.path("layout"), "--name", "said-1.0.2_x"}).exit == 0);
+  const AgentFixture agent(with(images));
+  CHECK_THAT(said(agent, {"--image", "said-1.0.2_x"}), Contains("/bin/say default"));
+  const Ran missing = run_brood({"--socket", agent.socket(), "run", "--image", "nope"});
+  CHECK(missing.exit == 125);
+  CHECK_THAT(missing.err, Contains("no image 'nope'"));
+}
