@@ -654,12 +654,13 @@ void RuntimePool::stop_if_empty() {
   if (phase_ != Phase::stopping || !sandboxes_.empty() || making_ + unmaking_ > 0 || !stopped_) {
     return;
   }
-  image_.reset();  // and with it the mark that it is in use
   // Their sandboxes are gone and they have been killed: this does not wait for long.
   for (Former& former : former_) {
     (void)former.init.ref().signal(SIGKILL);
     (void)former.init.wait();
   }
+  image_.reset();  // and with it the mark that it is in use
+  area_.reset();
   context_.maker.run(
       [former = std::make_shared<std::vector<Former>>(std::move(former_)),
        cgroup = std::make_shared<std::optional<cgroups::Cgroup>>(std::move(cgroup_))] {
