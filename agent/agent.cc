@@ -18,6 +18,7 @@
 #include "isolate/seccomp.h"
 #include "rootfs/definition.h"
 #include "rootfs/image.h"
+#include "rootfs/walk.h"
 
 namespace agent {
 namespace {
@@ -48,6 +49,32 @@ std::string environment_block(const FunctionSettings& settings) {
     block.append(key).append("=").append(value).push_back('\0');
   }
   return block;
+}
+
+bool is_imported(const rootfs::Manifest& image) {
+  return !image.source.empty();
+}
+
+// Where neither image nor client says: root, as other runtimes have it, of an image that was made
+// for them.
+rootfs::ImageUser default_user(const rootfs::Manifest& image) {
+  return is_imported(image) ? rootfs::ImageUser{} : rootfs::ImageUser{kInsideUid, kInsideUid};
+}
+
+base::Result<rootfs::ImageUser> user_of(const rootfs::Image& image, const std::string& wanted) {
+  if (wanted.empty()) {
+    return default_user(image.manifest);
+  }
+  const auto text_of = [&](const char* path) {
+    constexpr std::size_t kMost = 256 << 10;
+    const auto file =
+        rootfs::open_beneath(image.root.get(), path, O_RDONLY | O_NONBLOCK | O_NOFOLLOW);
+    return file
+               ? base::read_file_at(AT_FDCWD, "/proc/self/fd/" + std::to_string(file->get()), kMost)
+                     .value_or("")
+               : std::string();
+  };
+  return rootfs::resolve_user(wanted, text_of("etc/passwd"), text_of("etc/group"));
 }
 
 // A name for this agent's kernel objects that is the same after a restart on the same state
@@ -262,16 +289,25 @@ RuntimePool* Agent::pool_of(const std::string& runtime) {
 
 // No image's name begins so, nor has a capital letter. An image that was replaced has a pool of its
 // own: what runs of the former one runs on.
-RuntimePool* Agent::command_pool_of(const rootfs::Manifest& image) {
-  std::string& name = command_pools_[image.name];
-  if (!name.empty()) {
-    RuntimePool* pool = pools_.at(name).pool.get();
-    if (pool->image_digest().empty() || pool->image_digest() == image.digest) {
-      return pool;
+RuntimePool* Agent::command_pool_of(const rootfs::Manifest& image, rootfs::ImageUser user) {
+  std::erase_if(command_pools_, [&](const auto& kind_and_name) {
+    const auto& [kind, pool] = kind_and_name;
+    const std::string& digest = pools_.at(pool).pool->image_digest();
+    const bool former = kind.image == image.name && !digest.empty() && digest != image.digest;
+    if (former) {
+      winding_down_.insert(pool);
     }
-    wind_down(name);
+    return former;
+  });
+  end_what_is_wound_down();
+  std::string& name = command_pools_[{image.name, user}];
+  if (!name.empty()) {
+    return pools_.at(name).pool.get();
   }
   name = "run." + image.name;
+  if (user != default_user(image)) {
+    name += ".U" + std::to_string(user.uid) + "G" + std::to_string(user.gid);
+  }
   if (pools_.contains(name)) {
     name += ".R" + std::to_string(++replaced_images_);
   }
@@ -280,12 +316,10 @@ RuntimePool* Agent::command_pool_of(const rootfs::Manifest& image) {
   config.image = image.name;
   config.kind = RuntimeKind::commands;
   config.pool_min = kCommandPool;
+  config.uid = user.uid;
+  config.gid = user.gid;
+  config.writable_root = is_imported(image);
   return add_runtime(config);
-}
-
-void Agent::wind_down(const std::string& pool) {
-  winding_down_.insert(pool);
-  end_what_is_wound_down();
 }
 
 void Agent::end_what_is_wound_down() {
@@ -565,7 +599,11 @@ tl::expected<std::shared_ptr<CommandHandle>, Failure> Agent::run(CommandRequest 
   if (auto problem = validate_resolved(request); !problem.empty()) {
     return tl::unexpected(invalid(std::move(problem)));
   }
-  RuntimePool* pool = command_pool_of(image->manifest);
+  const auto user = user_of(*image, request.user);
+  if (!user) {
+    return tl::unexpected(invalid("user: " + user.error().message()));
+  }
+  RuntimePool* pool = command_pool_of(image->manifest, *user);
   pool->start();
   const auto runner = std::make_shared<CommandRunner>(
       CommandContext{.loop = loop_,

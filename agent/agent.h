@@ -20,6 +20,7 @@
 #include "agent/runtime_pool.h"
 #include "agent/service.h"
 #include "cgroups/subtree.h"
+#include "rootfs/image_user.h"
 
 namespace agent {
 
@@ -77,8 +78,7 @@ class Agent : public Service {
   void find_runtimes();
   PoolContext pool_context();
   RuntimePool* pool_of(const std::string& runtime);
-  RuntimePool* command_pool_of(const rootfs::Manifest& image);
-  void wind_down(const std::string& pool);
+  RuntimePool* command_pool_of(const rootfs::Manifest& image, rootfs::ImageUser user);
   void end_what_is_wound_down();
   tl::expected<std::shared_ptr<Sandbox>, Failure> command_sandbox(std::string_view id) const;
   bool room(Need need) const;
@@ -127,7 +127,12 @@ class Agent : public Service {
   std::map<std::string, Runtime, std::less<>> pools_;
   // Kept to the end: what they have asked others for may still be answered.
   std::vector<decltype(pools_)::node_type> stopped_pools_;
-  std::map<std::string, std::string, std::less<>> command_pools_;  // by image
+  struct CommandKind {  // a pool for each
+    std::string image;
+    rootfs::ImageUser user;
+    auto operator<=>(const CommandKind&) const = default;
+  };
+  std::map<CommandKind, std::string> command_pools_;  // their names
   std::uint64_t replaced_images_ = 0;
   std::set<std::string> winding_down_;  // pools of images that were replaced
   boost::asio::steady_timer winding_timer_{loop_};

@@ -83,6 +83,9 @@ CommandRequest resolve(CommandRequest request, const rootfs::ImageConfig& image)
     const auto equals = pair.find('=');
     request.environment.try_emplace(pair.substr(0, equals), pair.substr(equals + 1));
   }
+  if (request.user.empty()) {
+    request.user = image.user;
+  }
   if (request.directory.empty()) {
     request.directory = image.directory.empty() ? "/" : image.directory;
   }
@@ -103,6 +106,9 @@ std::string validate(const CommandRequest& request) {
       (request.directory.front() != '/' || request.directory.size() >= 4096 ||
        has_nul(request.directory))) {
     return "directory: it is an absolute path of the sandbox";
+  }
+  if (request.user.size() > 128 || has_nul(request.user)) {
+    return "user: at most 128 characters";
   }
   if (request.memory_bytes < (4ULL << 20) || request.memory_bytes > (64ULL << 30)) {
     return "memory: from 4MiB to 64GiB";

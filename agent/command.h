@@ -21,14 +21,15 @@ struct CommandRequest {
   // Instead of the image's; {""} for none, as docker has it.
   std::optional<std::vector<std::string>> entrypoint{};
   std::map<std::string, std::string> environment;  // over what every command finds; 64 KiB in all
-  std::string directory{};                         // where it starts; absolute; empty: see below
-  std::uint64_t memory_bytes = 512ULL << 20;       // 4 MiB to 64 GiB
-  std::uint32_t milli_cpu = 1000;                  // 10 to 1024000
-  std::uint32_t pids = 256;                        // 2 to 32768; brood's own pid 1 counts
-  std::chrono::milliseconds timeout{0};            // 0: none; to 24 h
-  std::uint64_t file_bytes = 0;   // the largest file it may write; 0: no such limit
-  std::uint32_t cpu_seconds = 0;  // of processor time; 0: no such limit
-  bool terminal = false;          // its streams are one terminal, of this size
+  std::string user{};       // as docker takes it (rootfs/image_user.h); empty: the image's
+  std::string directory{};  // where it starts; absolute; empty: see below
+  std::uint64_t memory_bytes = 512ULL << 20;  // 4 MiB to 64 GiB
+  std::uint32_t milli_cpu = 1000;             // 10 to 1024000
+  std::uint32_t pids = 256;                   // 2 to 32768; brood's own pid 1 counts
+  std::chrono::milliseconds timeout{0};       // 0: none; to 24 h
+  std::uint64_t file_bytes = 0;               // the largest file it may write; 0: no such limit
+  std::uint32_t cpu_seconds = 0;              // of processor time; 0: no such limit
+  bool terminal = false;                      // its streams are one terminal, of this size
   std::uint16_t rows = 24;
   std::uint16_t columns = 80;
   unsigned client_uid = 0;
@@ -79,7 +80,7 @@ CommandEnd judge_command(const Evidence& evidence, const CommandRequest& request
 // for out_of_memory, 125 for brood's own fault.
 int exit_code_of(const CommandEnd& end);
 
-// Who it is inside (isolate::SandboxSpec).
+// Who it is inside where neither it nor the image says (isolate::SandboxSpec).
 constexpr std::uint32_t kInsideUid = 1000;
 
 // Its arguments, each ended by NUL.

@@ -65,7 +65,7 @@ base::Status CommandRunner::begin(Sandbox& sandbox) {
     std::string arguments;
     std::string environment;
   };
-  const std::uint32_t uid = sandbox.host_uid() + kInsideUid;
+  const std::uint32_t uid = sandbox.host_uid() + sandbox.inside_uid;
   BROOD_TRY(CommandStreams streams, request_.terminal
                                         ? make_terminal(uid, request_.rows, request_.columns)
                                         : make_pipes(uid));

@@ -27,6 +27,10 @@ struct RuntimeConfig {
   std::uint32_t pool_min = 4;        // sandboxes kept ready
   std::uint32_t pool_max = 32;       // kept ready when the pool has been found empty lately
   RuntimeKind kind = RuntimeKind::functions;
+  // Who runs the handler or the command, inside, and whether Landlock lets it write beside /tmp.
+  std::uint32_t uid = 1000;
+  std::uint32_t gid = 1000;
+  bool writable_root = false;
 };
 
 struct AgentConfig {

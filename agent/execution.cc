@@ -103,7 +103,7 @@ base::Status Execution::send_run() {
   if (sandbox == nullptr) {
     return base::fail_because("the sandbox has ended");
   }
-  const std::uint32_t uid = sandbox->host_uid() + kInsideUid;
+  const std::uint32_t uid = sandbox->host_uid() + sandbox->inside_uid;
   BROOD_TRY(streams_, request_.terminal ? make_terminal(uid, request_.rows, request_.columns)
                                         : make_pipes(uid));
   arguments_ = command_arguments(request_);

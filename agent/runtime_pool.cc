@@ -117,8 +117,17 @@ base::Status RuntimePool::claim_resources() {
   if (area_) {
     return {};
   }
-  BROOD_TRY(sandbox_plan_,
-            isolate::plan_sandbox({.filter = context_.sandbox_filter}, context_.features));
+  BROOD_TRY(sandbox_plan_, isolate::plan_sandbox({.uid = config_.uid,
+                                                  .gid = config_.gid,
+                                                  .writable_root = config_.writable_root,
+                                                  .filter = context_.sandbox_filter},
+                                                 context_.features));
+  if (const auto able = rootfs::IdMaps::can_map(image_->root.get()); able) {
+    map_ids_ = true;
+  } else {
+    spdlog::warn("runtime {}: the image's files belong to nobody inside: {}", config_.name,
+                 able.error().message());
+  }
   BROOD_TRY(zygote_plan_,
             isolate::plan_zygote({.filter = context_.zygote_filter}, context_.features));
   BROOD_TRY(UidArea area, UidArea::claim(context_.config.run_dir + "/areas"));
@@ -423,6 +432,9 @@ bool RuntimePool::make_one() {
                        .parent = &*cgroup_,
                        .zygote_uid = area_->first_uid(),
                        .slots = &context_.slots,
+                       .id_maps = map_ids_ ? &id_maps_ : nullptr,
+                       .image_fd = image_->root.get(),
+                       .host_uid = area_->first_uid() + UidArea::uid_within(slot),
                        .limits = {}};
   request.limits.memory_bytes = kPoolMemory;
   request.limits.cpu_weight = kRefillWeight;
@@ -446,6 +458,7 @@ void RuntimePool::order(SandboxParts parts) {
   const auto sandbox =
       std::make_shared<Sandbox>(context_.loop, config_.name, area_->first_uid() + uid_first,
                                 std::move(parts), context_.config.response_limit, context_.output);
+  sandbox->inside_uid = config_.uid;
   sandboxes_.emplace(number, sandbox);
   starting_.insert(number);
   watch();

@@ -16,6 +16,7 @@
 
 #include "agent/clock.h"
 #include "agent/command_streams.h"
+#include "agent/uid_areas.h"
 #include "base/file.h"
 #include "isolate/seccomp.h"
 #include "isolate/step.h"
@@ -103,6 +104,17 @@ std::string status_name(Sandbox::State state) {
 
 }  // namespace
 
+namespace {
+
+base::Result<base::UniqueFd> lower_layer(const PartsRequest& request) {
+  constexpr rootfs::MountFlags kFlags{.read_only = true, .nosuid = true, .nodev = true};
+  return request.id_maps == nullptr ? rootfs::clone_tree(request.image_fd, kFlags)
+                                    : request.id_maps->clone_as(request.image_fd, kFlags,
+                                                                request.host_uid, kUidsPerSandbox);
+}
+
+}  // namespace
+
 base::Result<SandboxParts> make_parts(const PartsRequest& request) {
   SandboxParts parts;
   parts.number = request.number;
@@ -117,6 +129,7 @@ base::Result<SandboxParts> make_parts(const PartsRequest& request) {
     BROOD_TRY(parts.pids_events, open_events(parts.cgroup, "pids.events"));
     BROOD_TRY(parts.code_slot, request.slots->slot());
     BROOD_TRY(parts.code_slave, parts.code_slot.slave());
+    BROOD_TRY(parts.lower_theirs, lower_layer(request));
     BROOD_TRY(Ends conn, stream_ends());
     BROOD_TRY(Ends supervisor, socket_ends(SOCK_SEQPACKET));
     BROOD_TRY(Ends log, log_ends());
@@ -185,6 +198,7 @@ std::array<int, BROOD_SPAWN_FD_COUNT> Sandbox::descriptors_for_zygote() const {
   list[BROOD_FD_LOG] = parts_.log_theirs.get();
   list[BROOD_FD_CODE] = parts_.code_slave.get();
   list[BROOD_FD_CGROUP] = parts_.cgroup.fd();
+  list[BROOD_FD_LOWER] = parts_.lower_theirs.get();
   return list;
 }
 
@@ -193,6 +207,7 @@ void Sandbox::close_zygote_copies() {
   parts_.supervisor_theirs.reset();
   parts_.log_theirs.reset();
   parts_.code_slave.reset();
+  parts_.lower_theirs.reset();
 }
 
 void Sandbox::spawned(base::UniqueFd pidfd) {

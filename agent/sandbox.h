@@ -12,6 +12,7 @@
 #include <optional>
 #include <string>
 
+#include "agent/command.h"
 #include "agent/output_turns.h"
 #include "agent/protocol.h"
 #include "agent/service.h"
@@ -21,6 +22,7 @@
 #include "base/process.h"
 #include "cgroups/cgroup.h"
 #include "cgroups/limit_writer.h"
+#include "rootfs/id_map.h"
 #include "rootfs/mounts.h"
 
 namespace agent {
@@ -34,7 +36,8 @@ struct SandboxParts {
   base::UniqueFd memory_events;  // what has been counted; not there without the controller
   base::UniqueFd pids_events;
   rootfs::CodeSlot code_slot;
-  base::UniqueFd code_slave;  // theirs from here on: closed once the zygote has its copies
+  base::UniqueFd code_slave;    // theirs from here on: closed once the zygote has its copies
+  base::UniqueFd lower_theirs;  // the image, as the sandbox shall see it
   base::UniqueFd conn_theirs;
   base::UniqueFd supervisor_theirs;
   base::UniqueFd log_theirs;
@@ -49,6 +52,9 @@ struct PartsRequest {
   const cgroups::Cgroup* parent = nullptr;  // the runtime's
   std::uint32_t zygote_uid = 0;             // may put its children into the sandbox's cgroup
   rootfs::CodeSlots* slots = nullptr;       // used on the maker's thread only
+  rootfs::IdMaps* id_maps = nullptr;        // the same; null: the image's owners are nobody inside
+  int image_fd = -1;                        // its root
+  std::uint32_t host_uid = 0;               // first of the sandbox's
   cgroups::Limits limits;                   // until it is bound
 };
 base::Result<SandboxParts> make_parts(const PartsRequest& request);
@@ -129,8 +135,9 @@ class Sandbox : public std::enable_shared_from_this<Sandbox> {
   base::Status freeze(bool frozen);
   std::uint32_t host_uid() const { return host_uid_; }
   base::Result<cgroups::Usage> usage() const { return parts_.cgroup.usage(); }
-  std::string function;  // bound to it; empty in the pool
-  std::string command;   // or what it runs, for people
+  std::string function;                   // bound to it; empty in the pool
+  std::string command;                    // or what it runs, for people
+  std::uint32_t inside_uid = kInsideUid;  // who that is, in the sandbox's numbers
   SandboxParts release_parts() { return std::move(parts_); }
 
  private:

@@ -173,12 +173,13 @@ struct Field {
 };
 
 using Command = agent::CommandRequest;
-constexpr std::array<Field<Command>, 14> kCommandFields{{
+constexpr std::array<Field<Command>, 15> kCommandFields{{
     {"image", [](const Json& v, Command& r) { return take_text(v, r.image); }},
     {"arguments", [](const Json& v, Command& r) { return take_arguments(v, r.arguments); }},
     {"entrypoint",
      [](const Json& v, Command& r) { return take_arguments(v, r.entrypoint.emplace()); }},
     {"environment", [](const Json& v, Command& r) { return take_environment(v, r.environment); }},
+    {"user", [](const Json& v, Command& r) { return take_text(v, r.user); }},
     {"directory", [](const Json& v, Command& r) { return take_text(v, r.directory); }},
     {"memory", [](const Json& v, Command& r) { return take_bytes(v, r.memory_bytes); }},
     {"cpu", [](const Json& v, Command& r) { return take_cpu(v, r.milli_cpu); }},

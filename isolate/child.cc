@@ -109,7 +109,8 @@ int scratch(const Plan& plan) {
     unsigned mode;
   };
   constexpr Entry kEntries[] = {{"/tmp/upper", 0755}, {"/tmp/work", 0755}, {"/tmp/root", 0755},
-                                {"/tmp/tmp", 01777},  {"/tmp/shm", 01777}, {"/tmp/empty", 0555}};
+                                {"/tmp/tmp", 01777},  {"/tmp/shm", 01777}, {"/tmp/lower", 0755},
+                                {"/tmp/empty", 0555}};
   for (const Entry& entry : kEntries) {
     if (const int error = make_directory(entry.path, entry.mode)) {
       return error;
@@ -121,7 +122,14 @@ int scratch(const Plan& plan) {
 
 // The whole of an image's root is the lower layer. userxattr: an overlay mounted inside a user
 // namespace may not use trusted.* attributes.
-int overlay(const Plan& plan) {
+int overlay(const Plan& plan, const brood_child_values& values) {
+  if (values.lower_fd >= 0) {
+    if (const int error = attach(values.lower_fd, "/tmp/lower")) {
+      return error;
+    }
+    return do_mount("overlay", plan.root, "overlay", MS_NOSUID | MS_NODEV,
+                    "lowerdir=/tmp/lower,upperdir=/tmp/upper,workdir=/tmp/work,userxattr");
+  }
   return do_mount("overlay", plan.root, "overlay", MS_NOSUID | MS_NODEV,
                   "lowerdir=/run/image,upperdir=/tmp/upper,workdir=/tmp/work,userxattr");
 }
@@ -377,7 +385,7 @@ int run_step(const Plan& plan, Step step, brood_child_values& values) {
     case Step::scratch:
       return scratch(plan);
     case Step::overlay:
-      return overlay(plan);
+      return overlay(plan, values);
     case Step::devices:
       return devices(plan, values);
     case Step::shared_memory:

@@ -17,10 +17,11 @@ extern "C" {
 /* The values of one sandbox that the plan, which is common to all of a runtime, leaves open.
  * Descriptors that a plan does not name may be -1. None is closed by the call. */
 struct brood_child_values {
-  int root_fd;    /* zygote's plan: detached mount of the image */
-  int lower_fd;   /* zygote's plan: another one, for /run/image: the lower layer of its sandboxes */
-  int dev_fd;     /* zygote's plan: detached mount of the device tmpfs */
-  int run_fd;     /* zygote's plan: detached mount for /run */
+  int root_fd;  /* zygote's plan: detached mount of the image */
+  int lower_fd; /* zygote's plan: another one, for /run/image; sandbox's plan: BROOD_FD_LOWER, or -1
+                   for what is mounted at /run/image */
+  int dev_fd;   /* zygote's plan: detached mount of the device tmpfs */
+  int run_fd;   /* zygote's plan: detached mount for /run */
   int support_fd; /* zygote's plan: detached mount of the runtime's programs, for /run/brood */
   int code_fd;    /* sandbox's plan: BROOD_FD_CODE */
   const char* hostname;

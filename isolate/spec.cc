@@ -53,7 +53,7 @@ std::uint64_t known_access(std::uint32_t abi) {
   return known;
 }
 
-LandlockRules landlock_rules(std::uint32_t abi) {
+LandlockRules landlock_rules(std::uint32_t abi, bool writable_root) {
   constexpr std::uint64_t kRead =
       LANDLOCK_ACCESS_FS_EXECUTE | LANDLOCK_ACCESS_FS_READ_FILE | LANDLOCK_ACCESS_FS_READ_DIR;
   constexpr std::uint64_t kDeviceNodes =
@@ -64,6 +64,9 @@ LandlockRules landlock_rules(std::uint32_t abi) {
   rules.handled = known;
   rules.read_only = kRead;
   rules.read_write = known & ~kDeviceNodes;
+  if (writable_root) {
+    rules.read_only = rules.read_write;
+  }
   rules.devices = (kRead | LANDLOCK_ACCESS_FS_WRITE_FILE | kTruncate | kIoctlDevice) & known;
   rules.scoped = abi >= 6 ? kScopeAbstractUnix | kScopeSignal : 0;
   return rules;
@@ -139,7 +142,7 @@ base::Result<Plan> plan_sandbox(const SandboxSpec& spec, const Features& feature
                    Step::capabilities,   Step::no_new_privileges, Step::undumpable});
   if (features.landlock_abi > 0) {
     set_steps(plan, {Step::landlock});
-    plan.landlock = landlock_rules(features.landlock_abi);
+    plan.landlock = landlock_rules(features.landlock_abi, spec.writable_root);
   }
   set_steps(plan, {Step::seccomp});
 

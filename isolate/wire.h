@@ -24,7 +24,7 @@ enum brood_control_kind {
   /* agent -> zygote */
   BROOD_CONFIGURE =
       1,           /* + 1 descriptor: a sealed memfd holding the sandbox plan (isolate/plan.h) */
-  BROOD_SPAWN = 2, /* + 5 descriptors, in the order of enum brood_spawn_fd; value: BROOD_AWAITED or
+  BROOD_SPAWN = 2, /* + 6 descriptors, in the order of enum brood_spawn_fd; value: BROOD_AWAITED or
                       0 */
   BROOD_STOP = 3,  /* leave with status 0; the sandboxes live on */
   /* zygote -> agent */
@@ -46,7 +46,8 @@ enum brood_spawn_fd {
   BROOD_FD_LOG = 2,        /* write end of the log pipe: becomes fd 1 and 2 of the handler */
   BROOD_FD_CODE = 3,       /* detached mount: the slave of the sandbox's code mount point */
   BROOD_FD_CGROUP = 4,     /* O_PATH of the sandbox's cgroup, for CLONE_INTO_CGROUP */
-  BROOD_SPAWN_FD_COUNT = 5,
+  BROOD_FD_LOWER = 5,      /* detached mount: the image, with the sandbox's own uids and gids */
+  BROOD_SPAWN_FD_COUNT = 6,
 };
 
 struct brood_control {

@@ -27,6 +27,7 @@ struct RunFlags {
   std::optional<std::string> entrypoint;
   std::vector<std::string> env;
   std::string env_file;
+  std::string user;
   std::string workdir;
   std::string memory;
   std::string cpu;
@@ -78,6 +79,7 @@ Outcome<std::string> document_of(const RunFlags& flags) {
     }
   }
   CLI_TRY(document["environment"], environment_of(flags));
+  put(document, "user", flags.user);
   put(document, "directory", flags.workdir);
   put(document, "memory", flags.memory);
   put(document, "cpu", flags.cpu);
@@ -263,6 +265,8 @@ void add_run(CLI::App& app, Session& session) {
   verb->add_option("--entrypoint", flags->entrypoint,
                    "instead of the image's entrypoint and command; \"\" for none")
       ->type_name("PROGRAM");
+  verb->add_option("-u,--user", flags->user, "who runs it inside; who the image says")
+      ->type_name("USER[:GROUP]");
   verb->add_option("-m,--memory", flags->memory, "at most this much memory; 512MiB")
       ->type_name("SIZE");
   verb->add_option("--cpu,--cpus", flags->cpu, "at most this much of processors; 1")

@@ -56,7 +56,7 @@ int brood_take_plan(int fd) {
  */
 
 /* The descriptors of a sandbox while it is being made, in order from BROOD_CONN_FD up. */
-enum { CONN = BROOD_CONN_FD, SUPERVISOR, LOG, CODE };
+enum { CONN = BROOD_CONN_FD, SUPERVISOR, LOG, CODE, LOWER };
 
 static void send_report(const struct brood_setup_report* report, int listener) {
   union {
@@ -289,8 +289,9 @@ static void become_handler(void) {
 
 static void gather_descriptors(const struct brood_launch* launch) {
   const int kept[] = {launch->fds[BROOD_FD_CONN], launch->fds[BROOD_FD_SUPERVISOR],
-                      launch->fds[BROOD_FD_LOG], launch->fds[BROOD_FD_CODE]};
-  if (brood_keep_fds(BROOD_CONN_FD, kept, 4) != 0) {
+                      launch->fds[BROOD_FD_LOG], launch->fds[BROOD_FD_CODE],
+                      launch->fds[BROOD_FD_LOWER]};
+  if (brood_keep_fds(BROOD_CONN_FD, kept, 5) != 0) {
     _exit(1);
   }
 }
@@ -308,7 +309,7 @@ static void become_sandbox(struct brood_launch* launch) {
   (void)sigprocmask(SIG_SETMASK, &none, NULL); /* NOLINT(concurrency-mt-unsafe) */
 
   struct brood_child_values values = {.root_fd = -1,
-                                      .lower_fd = -1,
+                                      .lower_fd = LOWER,
                                       .dev_fd = -1,
                                       .run_fd = -1,
                                       .support_fd = -1,

@@ -1,4 +1,5 @@
 // Images that were imported, run by a real agent.
+#include <fcntl.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -9,6 +10,8 @@
 #include <optional>
 #include <thread>
 
+#include "base/file.h"
+#include "rootfs/id_map.h"
 #include "tests/cmd/program.h"
 #include "tests/support/agent_fixture.h"
 #include "tests/support/skip.h"
@@ -116,4 +119,33 @@ TEST_CASE("an image's name may have dots, and what cannot be run is refused") {
   const Ran missing = run_brood({"--socket", agent.socket(), "run", "--image", "nope"});
   CHECK(missing.exit == 125);
   CHECK_THAT(missing.err, Contains("no image 'nope'"));
+}
+
+TEST_CASE("an image's files have their owners inside, and its user is who runs") {
+  const Images images;
+  if (const auto able = rootfs::IdMaps::can_map(
+          base::open_at(AT_FDCWD, images.directory(), O_RDONLY | O_DIRECTORY)->get());
+      !able) {
+    skip_because("no idmapped mounts below an overlay here: " + able.error().message());
+  }
+  images.shell(
+      "umoci config --image layout:one --config.user 7\n"
+      "chown 33 tree/bin/say; umoci insert --image layout:one tree/bin/say /bin/say");
+  REQUIRE(images.image({"import", images.path("layout"), "--name", "seven"}).exit == 0);
+  const AgentFixture agent(with(images));
+  CHECK_THAT(said(agent, {"--image", "said"}), Contains("uid 0 gid 0 ") && Contains("owner 0 "));
+  CHECK_THAT(said(agent, {"--image", "seven"}), Contains("uid 7 gid 0 ") && Contains("owner 33 "));
+  CHECK_THAT(said(agent, {"--image", "seven", "-u", "33:44"}), Contains("uid 33 gid 44 "));
+  const Ran nobody =
+      run_brood({"--socket", agent.socket(), "run", "--image", "said", "-u", "nosuch"});
+  CHECK(nobody.exit == 125);
+  CHECK_THAT(nobody.err, Contains("no user 'nosuch'"));
+}
+
+TEST_CASE("what an imported image's user may write is the sandbox's own, and gone with it") {
+  const Images images;
+  const AgentFixture agent(with(images));
+  CHECK_THAT(said(agent, {"--image", "said"}), Contains("root writable"));
+  CHECK_THAT(said(agent, {"--image", "said", "-u", "7"}), Contains("root closed"));
+  CHECK(!fs::exists(images.directory() + "/said/rootfs/made"));
 }

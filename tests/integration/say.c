@@ -1,5 +1,5 @@
 /* What an image's test runs: static, because its image has nothing else in it. Prints its
- * arguments, who and where it is, and a variable. */
+ * arguments, who and where it is, a variable, whose file it is, and whether it may write to /. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/stat.h>
@@ -13,8 +13,9 @@ int main(int argc, char** argv) {
   struct stat own = {0};
   (void)stat("/bin/say", &own);
   const char* greeting = getenv("GREETING"); /* NOLINT(concurrency-mt-unsafe) */
-  printf("in %s uid %d gid %d greeting %s owner %d mode %o\n", getcwd(directory, sizeof directory),
+  FILE* made = fopen("/made", "we");
+  printf("in %s uid %d gid %d greeting %s owner %d root %s\n", getcwd(directory, sizeof directory),
          (int)getuid(), (int)getgid(), greeting != NULL ? greeting : "none", (int)own.st_uid,
-         (unsigned)own.st_mode & 07777);
+         made != NULL ? "writable" : "closed");
   return 0;
 }

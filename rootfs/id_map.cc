@@ -1,0 +1,96 @@
+#include "rootfs/id_map.h"
+
+#include <fcntl.h>
+#include <sched.h>
+#include <signal.h>
+#include <sys/mman.h>
+#include <sys/mount.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <memory>
+#include <string>
+
+#include "base/file.h"
+#include "base/process.h"
+
+namespace rootfs {
+namespace {
+
+using base::fail_errno;
+using base::Result;
+using base::Status;
+using base::UniqueFd;
+
+constexpr std::size_t kStack = 16 << 10;
+
+// Lives until it is killed. It shares this process's memory, its errno too: nothing but a call that
+// does not return.
+int wait_for_the_end(void* /*unused*/) {
+  for (;;) {
+    ::syscall(SYS_ppoll, nullptr, 0, nullptr, nullptr, 8);
+  }
+}
+
+Result<base::OwnedPid> start_holder(char* stack) {
+  int pidfd = -1;
+  const pid_t pid = ::clone(wait_for_the_end, stack + kStack,
+                            CLONE_VM | CLONE_NEWUSER | CLONE_PIDFD | SIGCHLD, nullptr, &pidfd);
+  if (pid < 0) {
+    return fail_errno("clone", "a user namespace");
+  }
+  return base::OwnedPid(pid, UniqueFd(pidfd));
+}
+
+// A user namespace in which 0 … count-1 are `first` …; nobody is in it.
+Result<UniqueFd> make_namespace(std::uint32_t first, std::uint32_t count) {
+  const auto stack = std::make_unique<char[]>(kStack);
+  BROOD_TRY(base::OwnedPid holder, start_holder(stack.get()));
+  const auto kill = [&] {
+    (void)holder.ref().signal(SIGKILL);
+    (void)holder.wait();  // before its stack goes
+  };
+  const std::string map = "0 " + std::to_string(first) + " " + std::to_string(count) + "\n";
+  const std::string directory = "/proc/" + std::to_string(holder.pid());
+  const auto make = [&]() -> Result<UniqueFd> {
+    BROOD_CHECK(base::write_control_at(AT_FDCWD, directory + "/gid_map", map));
+    BROOD_CHECK(base::write_control_at(AT_FDCWD, directory + "/uid_map", map));
+    return base::open_at(AT_FDCWD, directory + "/ns/user", O_RDONLY);
+  };
+  auto made = make();
+  kill();
+  return made;
+}
+
+}  // namespace
+
+Result<UniqueFd> IdMaps::clone_as(int dir_fd, MountFlags flags, std::uint32_t first,
+                                  std::uint32_t count) {
+  auto found = namespaces_.find(first);
+  if (found == namespaces_.end()) {
+    BROOD_TRY(UniqueFd made, make_namespace(first, count));
+    found = namespaces_.emplace(first, std::move(made)).first;
+  }
+  BROOD_TRY(UniqueFd mount, clone_tree(dir_fd, flags));
+  struct mount_attr attributes {};
+  attributes.attr_set = MOUNT_ATTR_IDMAP;
+  attributes.userns_fd = static_cast<std::uint64_t>(found->second.get());
+  if (::mount_setattr(mount.get(), "", AT_EMPTY_PATH, &attributes, sizeof attributes) != 0) {
+    return fail_errno("mount_setattr", "MOUNT_ATTR_IDMAP");
+  }
+  return mount;
+}
+
+Status IdMaps::can_map(int dir_fd) {
+  // Any range will do: nothing is made with it.
+  constexpr std::uint32_t kFirst = 1U << 31;
+  IdMaps maps;
+  BROOD_TRY(const UniqueFd mapped, maps.clone_as(dir_fd, {.read_only = true}, kFirst, 1));
+  BROOD_TRY(const UniqueFd empty, run_tmpfs({}));
+  BROOD_TRY([[maybe_unused]] const UniqueFd overlay, code_overlay(mapped.get(), empty.get()));
+  return {};
+}
+
+}  // namespace rootfs

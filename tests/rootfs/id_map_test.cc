@@ -1,0 +1,69 @@
+#include "rootfs/id_map.h"
+
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <catch2/catch.hpp>
+#include <filesystem>
+
+#include "base/file.h"
+#include "tests/support/scratch.h"
+#include "tests/support/skip.h"
+
+namespace {
+
+constexpr std::uint32_t kFirst = 0x90000000;
+
+struct stat about(int dir_fd, const char* path) {
+  struct stat found {};
+  REQUIRE(::fstatat(dir_fd, path, &found, AT_SYMLINK_NOFOLLOW) == 0);
+  return found;
+}
+
+std::size_t descriptors() {
+  return static_cast<std::size_t>(
+      std::distance(std::filesystem::directory_iterator("/proc/self/fd"), {}));
+}
+
+}  // namespace
+
+TEST_CASE("a tree is shown with a sandbox's own ids, and those beyond them are nobody's") {
+  tests::need_root();
+  const tests::ScratchDirectory scratch;
+  if (const auto able = rootfs::IdMaps::can_map(scratch.fd()); !able) {
+    tests::skip_because("no idmapped mounts below an overlay here: " + able.error().message());
+  }
+  for (const char* name : {"root", "web", "far"}) {
+    REQUIRE(base::replace_file_at(scratch.fd(), name, "x", 0600));
+  }
+  REQUIRE(::fchownat(scratch.fd(), "web", 33, 34, 0) == 0);
+  REQUIRE(::fchownat(scratch.fd(), "far", 65536, 65536, 0) == 0);
+  rootfs::IdMaps maps;
+  const auto mount = maps.clone_as(scratch.fd(), {.read_only = true}, kFirst, 65536);
+  INFO((mount ? "" : mount.error().message()));
+  REQUIRE(mount);
+  CHECK(about(mount->get(), "root").st_uid == kFirst);
+  CHECK(about(mount->get(), "web").st_uid == kFirst + 33);
+  CHECK(about(mount->get(), "web").st_gid == kFirst + 34);
+  CHECK(about(mount->get(), "far").st_uid == 65534);
+  CHECK(about(scratch.fd(), "web").st_uid == 33);  // on the disk nothing has changed
+  CHECK(!base::open_at(mount->get(), "new", O_WRONLY | O_CREAT, 0600));
+}
+
+TEST_CASE("a map is made once, and no process stays for it") {
+  tests::need_root();
+  const tests::ScratchDirectory scratch;
+  rootfs::IdMaps maps;
+  if (!rootfs::IdMaps::can_map(scratch.fd())) {
+    tests::skip_because("no idmapped mounts below an overlay here");
+  }
+  REQUIRE(maps.clone_as(scratch.fd(), {}, kFirst, 65536));
+  const std::size_t before = descriptors();
+  for (int i = 0; i < 20; ++i) {
+    REQUIRE(maps.clone_as(scratch.fd(), {}, kFirst, 65536));
+  }
+  CHECK(descriptors() == before);
+  CHECK(::waitpid(-1, nullptr, WNOHANG) < 0);  // ECHILD: there is no child
+}
