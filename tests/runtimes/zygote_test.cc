@@ -155,9 +155,9 @@ class Zygote {
     const base::UniqueFd code(::open("/", O_PATH | O_CLOEXEC));
     const auto message = agent::spawn_message(
         {.sandbox = number, .uid_first = 200'000, .uid_count = 1000, .hostname = "unit"});
-    send_control(
-        control_.get(), message.value(),
-        {conn.theirs.get(), supervisor.theirs.get(), log.theirs.get(), code.get(), cgroup});
+    send_control(control_.get(), message.value(),
+                 {conn.theirs.get(), supervisor.theirs.get(), log.theirs.get(), code.get(), cgroup,
+                  code.get()});
     return {std::move(supervisor.ours), std::move(log.ours), {}, tests::Conn(std::move(conn.ours))};
   }
 

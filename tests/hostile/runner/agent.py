@@ -206,13 +206,13 @@ class Agent:
             raise Trouble(f"{probe} was not carried out: {answer.ending} {answer.body.decode()[:1500]}")
         return answer.json()["outcomes"]
 
-    def probe_as_command(self, probe, arguments=None):
+    def probe_as_command(self, probe, arguments=None, user=None):
         """The same by `brood run`: the probes come on standard input, behind a line that says which."""
         seconds = int(self.SETTINGS["timeout"] * slowness())
         event = json.dumps({"probe": probe, "arguments": arguments or {}}).encode()
         done = subprocess.run(
             [self.places.build + "/bin/brood", "--socket", self.socket, "run", "--image", "python3", "--memory",
-             self.SETTINGS["memory"], "--pids", str(self.SETTINGS["pids"]), "--timeout", f"{seconds}s", "--",
+             self.SETTINGS["memory"], *(["--user", user] if user else []), "--pids", str(self.SETTINGS["pids"]), "--timeout", f"{seconds}s", "--",
              "python3", "-I", "-B", "-c", COMMAND],
             input=event + b"\n" + self.places.package(), capture_output=True, timeout=seconds + 60, check=False)
         if done.returncode != 0:
@@ -244,7 +244,8 @@ class Agent:
 
     def cgroup_of(self, sandbox):
         number = sandbox["id"].rsplit("-", 1)[1]
-        runtime = re.sub(r"^run\.", "_", sandbox["runtime"])  # a cgroup's name has no dot
+        # A cgroup's name has no dot.
+        runtime = re.sub(r"^run\.", "_", sandbox["runtime"]).replace(".", "D")
         return f"{self.instance_cgroup()}/{runtime}/sandbox-{number}"
 
     def instance_cgroup(self):

@@ -48,6 +48,10 @@ def carry_out_as_command(row, agent, _outside):
     return agent.probe_as_command(row.probe, row.arguments)
 
 
+def carry_out_as_root(row, agent, _outside):
+    return agent.probe_as_command(row.probe, row.arguments, user="0:0")
+
+
 def carry_out(row, agent, outside):
     """The outcomes of a row's attack."""
     function = "probe"
@@ -78,17 +82,17 @@ def attack(row, agent, outside, complaints_of, carry_out=carry_out):
         return {}, [f"it was not carried out: {error!r}"]
 
 
-def run_as_command(row, agent, outside, report):
+def run_as_command(row, agent, outside, report, kind, carry_out_so, expect):
     if reason := lacking(row.needs, agent):
-        report.add("command", row.id, row.of_class, "skipped", row.tries, [reason])
+        report.add(kind, row.id, row.of_class, "skipped", row.tries, [reason])
         return
-    outcomes, wrong = attack(row, agent, outside, lambda seen: judge.complaints(seen, row.expect),
-                             carry_out_as_command)
+    outcomes, wrong = attack(row, agent, outside, lambda seen: judge.complaints(seen, expect),
+                             carry_out_so)
     try:
         wrong += outside.complaints(row.outside)
     except (OSError, ValueError, KeyError) as error:
         wrong.append(f"the agent cannot be looked at: {error!r}")
-    report.add("command", row.id, row.of_class, "failed" if wrong else "passed", row.tries, wrong, outcomes)
+    report.add(kind, row.id, row.of_class, "failed" if wrong else "passed", row.tries, wrong, outcomes)
 
 
 def run_row(row, agent, outside, report):
@@ -124,7 +128,8 @@ def run_product(rows, places, room, report):
         for row in rows:
             run_row(row, agent, outside, report)
         for row in filter(as_command, rows):
-            run_as_command(row, agent, outside, report)
+            run_as_command(row, agent, outside, report, "command", carry_out_as_command, row.expect)
+            run_as_command(row, agent, outside, report, "root", carry_out_as_root, row.expected_of_root())
         agent.complaints += outside.complaints(["programs_bytes"])
     tell_complaints(agent, "as it is shipped", report)
 

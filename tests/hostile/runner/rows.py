@@ -36,7 +36,11 @@ class Row:
     counted: tuple = ()  # outcomes that are among the attempts held against other runtimes
     explanation: str = ""  # why one of those may get through
     command: bool = True  # whether the probe says as much when `brood run` starts it
+    root: dict = dataclasses.field(default_factory=dict)  # what is also right where root inside runs it
     controls: tuple = ()
+
+    def expected_of_root(self):
+        return {**self.expect, **self.root}
 
 
 def as_command(row):
