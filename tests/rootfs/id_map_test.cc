@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include <catch2/catch.hpp>
+#include <cstdlib>
 #include <filesystem>
 
 #include "base/file.h"
@@ -66,4 +67,23 @@ TEST_CASE("a map is made once, and no process stays for it") {
   }
   CHECK(descriptors() == before);
   CHECK(::waitpid(-1, nullptr, WNOHANG) < 0);  // ECHILD: there is no child
+}
+
+TEST_CASE("an image's root is the sandbox's own, wherever the images are kept") {
+  tests::need_root();
+  const char* named = std::getenv("BROOD_IMAGES");  // NOLINT(concurrency-mt-unsafe)
+  const std::string path =
+      std::string(named != nullptr ? named : "/var/lib/brood/images") + "/python3/rootfs";
+  const auto tree = base::open_at(AT_FDCWD, path, O_RDONLY | O_DIRECTORY);
+  if (!tree) {
+    tests::skip_because("no image: " + tree.error().message());
+  }
+  if (const auto able = rootfs::IdMaps::can_map(tree->get()); !able) {
+    tests::skip_because("no idmapped mounts below an overlay here: " + able.error().message());
+  }
+  REQUIRE(about(tree->get(), "etc").st_uid == 0);
+  rootfs::IdMaps maps;
+  const auto mount = maps.clone_as(tree->get(), {.read_only = true}, kFirst, 65536);
+  REQUIRE(mount);
+  CHECK(about(mount->get(), "etc").st_uid == kFirst);
 }
