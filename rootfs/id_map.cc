@@ -5,6 +5,7 @@
 #include <signal.h>
 #include <sys/mman.h>
 #include <sys/mount.h>
+#include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -28,18 +29,25 @@ using base::UniqueFd;
 
 constexpr std::size_t kStack = 16 << 10;
 
-// Lives until it is killed. It shares this process's memory, its errno too: nothing but a call that
-// does not return.
-int wait_for_the_end(void* /*unused*/) {
+// Lives until it is killed, or its maker is. It shares that one's memory, errno too: only calls
+// that do not fail.
+int wait_for_the_end(void* maker) {
+  ::syscall(SYS_prctl, PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0);
+  if (::syscall(SYS_getppid) != *static_cast<const pid_t*>(maker)) {
+    return 0;  // it was killed before that could be asked for
+  }
   for (;;) {
     ::syscall(SYS_ppoll, nullptr, 0, nullptr, nullptr, 8);
   }
 }
 
+// CLONE_FILES: a copy of the descriptors would keep locks and sockets of a maker that was killed.
 Result<base::OwnedPid> start_holder(char* stack) {
+  static const pid_t self = ::getpid();
   int pidfd = -1;
   const pid_t pid = ::clone(wait_for_the_end, stack + kStack,
-                            CLONE_VM | CLONE_NEWUSER | CLONE_PIDFD | SIGCHLD, nullptr, &pidfd);
+                            CLONE_VM | CLONE_FILES | CLONE_NEWUSER | CLONE_PIDFD | SIGCHLD,
+                            const_cast<pid_t*>(&self), &pidfd);
   if (pid < 0) {
     return fail_errno("clone", "a user namespace");
   }

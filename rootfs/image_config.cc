@@ -146,7 +146,9 @@ Result<ImageConfig> parse_oci_config(std::string_view text) {
 Result<ImageConfig> parse_image_config(std::string_view json_object) {
   BROOD_TRY(const json document, parse_object(json_object));
   ImageConfig config;
-  for (const auto& [name, value] : document.items()) {
+  for (const auto& item : document.items()) {
+    const std::string& name = item.key();
+    const json& value = item.value();
     const auto* const key = std::find_if(std::begin(kOwnKeys), std::end(kOwnKeys),
                                          [&](const Key& one) { return name == one.name; });
     if (key == std::end(kOwnKeys)) {

@@ -291,15 +291,15 @@ std::uint64_t size_of(int dir_fd, const std::string& name) {
 
 Result<Image> use_image(const std::string& images_dir, const std::string& name) {
   constexpr int kTries = 8;
+  const std::string path = images_dir + "/" + name;
   for (int i = 0; i < kTries; ++i) {
     BROOD_TRY(Image image, open_image(images_dir, name));
     struct stat opened {};
     struct stat named {};
     // It may have been removed or replaced before the lock was there.
     if (::flock(image.directory.get(), LOCK_SH | LOCK_NB) == 0 &&
-        ::fstat(image.directory.get(), &opened) == 0 &&
-        ::lstat((images_dir + "/" + name).c_str(), &named) == 0 && opened.st_ino == named.st_ino &&
-        opened.st_dev == named.st_dev) {
+        ::fstat(image.directory.get(), &opened) == 0 && ::lstat(path.c_str(), &named) == 0 &&
+        opened.st_ino == named.st_ino && opened.st_dev == named.st_dev) {
       return image;
     }
   }
@@ -465,7 +465,7 @@ Status export_image(const std::string& images_dir, const std::string& name,
       return {};
     }
     if (copied < 0 && errno != EINTR) {
-      const Status failed = fail_errno("copy_file_range", file);
+      Status failed = fail_errno("copy_file_range", file);
       ::unlink(file.c_str());
       return failed;
     }
