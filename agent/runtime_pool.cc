@@ -122,7 +122,7 @@ base::Status RuntimePool::claim_resources() {
                                                   .writable_root = config_.writable_root,
                                                   .filter = context_.sandbox_filter},
                                                  context_.features));
-  if (const auto able = rootfs::IdMaps::can_map(image_->root.get()); able) {
+  if (const auto able = rootfs::can_map_ids(image_->root.get()); able) {
     map_ids_ = true;
   } else {
     spdlog::warn("runtime {}: the image's files belong to nobody inside: {}", config_.name,
@@ -432,7 +432,7 @@ bool RuntimePool::make_one() {
                        .parent = &*cgroup_,
                        .zygote_uid = area_->first_uid(),
                        .slots = &context_.slots,
-                       .id_maps = map_ids_ ? &id_maps_ : nullptr,
+                       .map_ids = map_ids_,
                        .image_fd = image_->root.get(),
                        .host_uid = area_->first_uid() + UidArea::uid_within(slot),
                        .limits = {}};

@@ -134,7 +134,6 @@ class RuntimePool : public SandboxOwner {
   std::string digest_;
   std::optional<rootfs::Image> image_;
   std::optional<UidArea> area_;
-  rootfs::IdMaps id_maps_;  // on the maker's thread, but for the look whether they can be used
   bool map_ids_ = false;
   std::optional<cgroups::Cgroup> cgroup_;         // of the runtime
   std::optional<cgroups::Cgroup> zygote_cgroup_;  // of the current zygote

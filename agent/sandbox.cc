@@ -108,9 +108,9 @@ namespace {
 
 base::Result<base::UniqueFd> lower_layer(const PartsRequest& request) {
   constexpr rootfs::MountFlags kFlags{.read_only = true, .nosuid = true, .nodev = true};
-  return request.id_maps == nullptr ? rootfs::clone_tree(request.image_fd, kFlags)
-                                    : request.id_maps->clone_as(request.image_fd, kFlags,
-                                                                request.host_uid, kUidsPerSandbox);
+  return request.map_ids
+             ? rootfs::clone_tree_as(request.image_fd, kFlags, request.host_uid, kUidsPerSandbox)
+             : rootfs::clone_tree(request.image_fd, kFlags);
 }
 
 }  // namespace

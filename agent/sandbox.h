@@ -52,7 +52,7 @@ struct PartsRequest {
   const cgroups::Cgroup* parent = nullptr;  // the runtime's
   std::uint32_t zygote_uid = 0;             // may put its children into the sandbox's cgroup
   rootfs::CodeSlots* slots = nullptr;       // used on the maker's thread only
-  rootfs::IdMaps* id_maps = nullptr;        // the same; null: the image's owners are nobody inside
+  bool map_ids = false;                     // the image's owners are the sandbox's
   int image_fd = -1;                        // its root
   std::uint32_t host_uid = 0;               // first of the sandbox's
   cgroups::Limits limits;                   // until it is bound

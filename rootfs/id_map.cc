@@ -76,17 +76,13 @@ Result<UniqueFd> make_namespace(std::uint32_t first, std::uint32_t count) {
 
 }  // namespace
 
-Result<UniqueFd> IdMaps::clone_as(int dir_fd, MountFlags flags, std::uint32_t first,
-                                  std::uint32_t count) {
-  auto found = namespaces_.find(first);
-  if (found == namespaces_.end()) {
-    BROOD_TRY(UniqueFd made, make_namespace(first, count));
-    found = namespaces_.emplace(first, std::move(made)).first;
-  }
+Result<UniqueFd> clone_tree_as(int dir_fd, MountFlags flags, std::uint32_t first,
+                               std::uint32_t count) {
+  BROOD_TRY(const UniqueFd map, make_namespace(first, count));
   BROOD_TRY(UniqueFd mount, clone_tree(dir_fd, flags));
   struct mount_attr attributes {};
   attributes.attr_set = MOUNT_ATTR_IDMAP;
-  attributes.userns_fd = static_cast<std::uint64_t>(found->second.get());
+  attributes.userns_fd = static_cast<std::uint64_t>(map.get());
   if (::mount_setattr(mount.get(), "", AT_EMPTY_PATH, &attributes, sizeof attributes) != 0) {
     return fail_errno("mount_setattr", "MOUNT_ATTR_IDMAP");
   }
@@ -117,11 +113,10 @@ Status try_overlay(const UniqueFd& mapped) {
 
 }  // namespace
 
-Status IdMaps::can_map(int dir_fd) {
+Status can_map_ids(int dir_fd) {
   // Any range will do: nothing is made with it.
   constexpr std::uint32_t kFirst = 1U << 31;
-  IdMaps maps;
-  BROOD_TRY(const UniqueFd mapped, maps.clone_as(dir_fd, {.read_only = true}, kFirst, 1));
+  BROOD_TRY(const UniqueFd mapped, clone_tree_as(dir_fd, {.read_only = true}, kFirst, 1));
   Status status;
   std::thread([&] { status = try_overlay(mapped); }).join();
   return status;

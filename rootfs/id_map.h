@@ -4,7 +4,6 @@
 #pragma once
 
 #include <cstdint>
-#include <map>
 
 #include "base/error.h"
 #include "base/fd.h"
@@ -12,22 +11,16 @@
 
 namespace rootfs {
 
-// The maps of one runtime's sandboxes, each made once and kept: it costs a process that lives for a
-// moment (some 0.2 ms) and a descriptor. Needs CAP_SYS_ADMIN, CAP_SETUID and CAP_SETGID in the
-// initial user namespace, and /proc. Not for two threads at once.
-class IdMaps {
- public:
-  // Whether an overlay in this kernel takes what is below `dir_fd` with other ids: the file system
-  // has to allow it, and the kernel. Where not, why.
-  static base::Status can_map(int dir_fd);
+// Both need CAP_SYS_ADMIN, CAP_SETUID and CAP_SETGID in the initial user namespace, and /proc.
 
-  // A detached mount as clone_tree makes it, in which the tree's uids and gids 0 … `count`-1 are
-  // the host's `first` … and those beyond are nobody's.
-  base::Result<base::UniqueFd> clone_as(int dir_fd, MountFlags flags, std::uint32_t first,
-                                        std::uint32_t count);
+// Whether an overlay in this kernel takes what is below `dir_fd` with other ids: the file system
+// has to allow it, and the kernel. Where not, why.
+base::Status can_map_ids(int dir_fd);
 
- private:
-  std::map<std::uint32_t, base::UniqueFd> namespaces_;  // user namespaces, by `first`
-};
+// A detached mount as clone_tree makes it, in which the tree's uids and gids 0 … `count`-1 are the
+// host's `first` … and those beyond are nobody's. The user namespace that says so is made for it,
+// by a process that lives for a moment, and goes with the mount.
+base::Result<base::UniqueFd> clone_tree_as(int dir_fd, MountFlags flags, std::uint32_t first,
+                                           std::uint32_t count);
 
 }  // namespace rootfs

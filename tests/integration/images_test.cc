@@ -123,7 +123,7 @@ TEST_CASE("an image's name may have dots, and what cannot be run is refused") {
 
 TEST_CASE("an image's files have their owners inside, and its user is who runs") {
   const Images images;
-  if (const auto able = rootfs::IdMaps::can_map(
+  if (const auto able = rootfs::can_map_ids(
           base::open_at(AT_FDCWD, images.directory(), O_RDONLY | O_DIRECTORY)->get());
       !able) {
     skip_because("no idmapped mounts below an overlay here: " + able.error().message());

@@ -33,7 +33,7 @@ std::size_t descriptors() {
 TEST_CASE("a tree is shown with a sandbox's own ids, and those beyond them are nobody's") {
   tests::need_root();
   const tests::ScratchDirectory scratch;
-  if (const auto able = rootfs::IdMaps::can_map(scratch.fd()); !able) {
+  if (const auto able = rootfs::can_map_ids(scratch.fd()); !able) {
     tests::skip_because("no idmapped mounts below an overlay here: " + able.error().message());
   }
   for (const char* name : {"root", "web", "far"}) {
@@ -41,8 +41,7 @@ TEST_CASE("a tree is shown with a sandbox's own ids, and those beyond them are n
   }
   REQUIRE(::fchownat(scratch.fd(), "web", 33, 34, 0) == 0);
   REQUIRE(::fchownat(scratch.fd(), "far", 65536, 65536, 0) == 0);
-  rootfs::IdMaps maps;
-  const auto mount = maps.clone_as(scratch.fd(), {.read_only = true}, kFirst, 65536);
+  const auto mount = rootfs::clone_tree_as(scratch.fd(), {.read_only = true}, kFirst, 65536);
   INFO((mount ? "" : mount.error().message()));
   REQUIRE(mount);
   CHECK(about(mount->get(), "root").st_uid == kFirst);
@@ -53,17 +52,16 @@ TEST_CASE("a tree is shown with a sandbox's own ids, and those beyond them are n
   CHECK(!base::open_at(mount->get(), "new", O_WRONLY | O_CREAT, 0600));
 }
 
-TEST_CASE("a map is made once, and no process stays for it") {
+TEST_CASE("no process and no descriptor stays for a map") {
   tests::need_root();
   const tests::ScratchDirectory scratch;
-  rootfs::IdMaps maps;
-  if (!rootfs::IdMaps::can_map(scratch.fd())) {
+  if (!rootfs::can_map_ids(scratch.fd())) {
     tests::skip_because("no idmapped mounts below an overlay here");
   }
-  REQUIRE(maps.clone_as(scratch.fd(), {}, kFirst, 65536));
+  REQUIRE(rootfs::clone_tree_as(scratch.fd(), {}, kFirst, 65536));
   const std::size_t before = descriptors();
   for (int i = 0; i < 20; ++i) {
-    REQUIRE(maps.clone_as(scratch.fd(), {}, kFirst, 65536));
+    REQUIRE(rootfs::clone_tree_as(scratch.fd(), {}, kFirst, 65536));
   }
   CHECK(descriptors() == before);
   CHECK(::waitpid(-1, nullptr, WNOHANG) < 0);  // ECHILD: there is no child
@@ -78,12 +76,11 @@ TEST_CASE("an image's root is the sandbox's own, wherever the images are kept") 
   if (!tree) {
     tests::skip_because("no image: " + tree.error().message());
   }
-  if (const auto able = rootfs::IdMaps::can_map(tree->get()); !able) {
+  if (const auto able = rootfs::can_map_ids(tree->get()); !able) {
     tests::skip_because("no idmapped mounts below an overlay here: " + able.error().message());
   }
   REQUIRE(about(tree->get(), "etc").st_uid == 0);
-  rootfs::IdMaps maps;
-  const auto mount = maps.clone_as(tree->get(), {.read_only = true}, kFirst, 65536);
+  const auto mount = rootfs::clone_tree_as(tree->get(), {.read_only = true}, kFirst, 65536);
   REQUIRE(mount);
   CHECK(about(mount->get(), "etc").st_uid == kFirst);
 }
