@@ -313,6 +313,10 @@ TEST_CASE("what is exported comes back as it was") {
   REQUIRE(again);
   CHECK(again->digest == first->digest);
   CHECK(!rootfs::export_image(store.images(), "image", store.path("back.tar")));  // it is there
+  const std::string elsewhere = "/dev/shm/brood-test-" + std::to_string(::getpid()) + ".tar";
+  CHECK(rootfs::export_image(store.images(), "image", elsewhere));  // another file system
+  CHECK(fs::file_size(elsewhere) == fs::file_size(store.path("back.tar")));
+  fs::remove(elsewhere);
 }
 
 TEST_CASE("a program that reads what is hostile finds nothing of the host's around it") {
