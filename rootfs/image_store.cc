@@ -73,17 +73,13 @@ class WorkPlace {
     BROOD_CHECK(base::make_directories(images_dir, 0755));
     WorkPlace place;
     BROOD_TRY(place.images_, base::open_at(AT_FDCWD, images_dir, O_RDONLY | O_DIRECTORY));
-    std::string path = images_dir + "/" + kImporting + "XXXXXX";
-    if (::mkdtemp(path.data()) == nullptr) {
-      return fail_errno("mkdtemp", path);
+    for (int i = 0; i < kTries && !place.lock_; ++i) {
+      BROOD_CHECK(place.take(images_dir + "/" + kImporting + "XXXXXX"));
     }
-    place.path_ = path;
-    place.name_ = path.substr(path.rfind('/') + 1);
-    BROOD_TRY(place.lock_, base::open_at(AT_FDCWD, path, O_RDONLY | O_DIRECTORY));
-    if (::flock(place.lock_.get(), LOCK_EX | LOCK_NB) != 0) {
-      return fail_errno("flock", path);
+    if (!place.lock_) {
+      return fail_because("no place for an import is kept in " + images_dir);
     }
-    BROOD_CHECK(base::make_directories(path + "/files", 0755));
+    BROOD_CHECK(base::make_directories(place.files(), 0755));
     return place;
   }
 
@@ -93,7 +89,7 @@ class WorkPlace {
   WorkPlace(const WorkPlace&) = delete;
   WorkPlace& operator=(const WorkPlace&) = delete;
   ~WorkPlace() {
-    if (images_) {
+    if (images_ && !name_.empty()) {
       (void)base::remove_tree_at(images_.get(), name_);
     }
   }
@@ -103,6 +99,22 @@ class WorkPlace {
   int images() const { return images_.get(); }
 
  private:
+  // Leaves `lock_` empty where somebody's prune was quicker, which takes what is not locked.
+  Status take(std::string path) {
+    if (::mkdtemp(path.data()) == nullptr) {
+      return fail_errno("mkdtemp", path);
+    }
+    auto opened = base::open_at(AT_FDCWD, path, O_RDONLY | O_DIRECTORY);
+    if (opened && ::flock(opened->get(), LOCK_EX | LOCK_NB) == 0 &&
+        ::access(path.c_str(), F_OK) == 0) {
+      lock_ = std::move(*opened);
+      path_ = path;
+      name_ = path.substr(path.rfind('/') + 1);
+    }
+    return {};
+  }
+
+  static constexpr int kTries = 8;
   UniqueFd images_;
   UniqueFd lock_;
   std::string path_;
