@@ -13,6 +13,7 @@
 #include "agent/command_runner.h"
 #include "agent/compile_job.h"
 #include "agent/execution.h"
+#include "agent/native_function.h"
 #include "base/digest.h"
 #include "base/file.h"
 #include "isolate/seccomp.h"
@@ -26,6 +27,7 @@ namespace {
 // Everything waits for the agent, which works little: where processors are short it goes first. Ten
 // times what each runtime has.
 constexpr std::uint32_t kOwnWeight = 1000;
+constexpr const char* kDefaultImage = "base";
 // Sandboxes that wait for a command, once the first of an image has been run.
 constexpr std::uint32_t kCommandPool = 2;
 constexpr std::chrono::milliseconds kWindingPeriod{500};
@@ -272,18 +274,33 @@ void Agent::find_runtimes() {
   }
 }
 
-// A runtime that is not configured is an image with an interpreter, under the image's name.
+// A runtime that is not configured is an image, under its name: with an interpreter that
+// language's, else one for native functions.
 RuntimePool* Agent::pool_of(const std::string& runtime) {
   if (const auto found = pools_.find(runtime); found != pools_.end()) {
     return found->second.pool.get();
   }
-  const auto image = rootfs::open_image(config_.images_dir, runtime);
-  if (!image || image->manifest.interpreter.empty()) {
-    return nullptr;
-  }
   RuntimeConfig config;
   config.name = runtime;
   config.image = runtime;
+  auto image = rootfs::open_image(config_.images_dir, config.image);
+  if (!image && runtime == kNativeRuntime) {
+    config.image = kDefaultImage;
+    image = rootfs::open_image(config_.images_dir, config.image);
+  }
+  if (!image) {
+    return nullptr;
+  }
+  if (image->manifest.interpreter.empty()) {
+    const auto user = user_of(*image, image->manifest.config.user);
+    if (!user) {
+      spdlog::error("runtime {}: {}", runtime, user.error().message());
+      return nullptr;
+    }
+    config.uid = user->uid;
+    config.gid = user->gid;
+    config.writable_root = is_imported(image->manifest);
+  }
   return add_runtime(config);
 }
 
@@ -379,9 +396,19 @@ base::Result<std::shared_ptr<Deployment>> Agent::make_deployment(const Function&
   if (deployment->pool == nullptr) {
     return base::fail(no_runtime(function.settings.runtime));
   }
+  const FunctionSettings& settings = function.settings;
+  if (deployment->pool->language() == Language::native) {
+    BROOD_TRY(const rootfs::Image image,
+              rootfs::open_image(config_.images_dir, deployment->pool->image_name()));
+    BROOD_TRY(NativeProgram program, native_program(settings, image.manifest.config));
+    deployment->handler = std::move(program.handler);
+    deployment->environment = std::move(program.environment);
+  } else {
+    deployment->handler = settings.handler;
+    deployment->environment = environment_block(settings);
+  }
   BROOD_TRY(const base::UniqueFd tree, code_->open_tree(function.code_digest));
   BROOD_TRY(deployment->code, slots_->code(tree.get()));
-  deployment->environment = environment_block(function.settings);
   deployment->compiled = code_->compiled(function.code_digest, function.settings.handler,
                                          deployment->pool->image_digest());
   return deployment;
@@ -435,12 +462,17 @@ void Agent::deploy(DeployRequest request, Completion<Deployed> done) {
   function.code_digest = request.code_digest;
   function.settings = std::move(request.settings);
   function.deployed_at_ms = unix_ms();
-  if (pool_of(function.settings.runtime) == nullptr) {
+  RuntimePool* pool = pool_of(function.settings.runtime);
+  if (pool == nullptr) {
     return refuse(invalid(no_runtime(function.settings.runtime).message()));
+  }
+  if (auto problem = fit_settings(pool->language(), function.settings); !problem.empty()) {
+    return refuse(invalid(std::move(problem)));
   }
   auto deployment = make_deployment(function);
   if (!deployment) {
-    return refuse(internal(deployment.error()));
+    const bool asked = deployment.error().code() == 0;
+    return refuse(asked ? invalid(deployment.error().message()) : internal(deployment.error()));
   }
   if (!changing_.insert(function.name).second) {
     return refuse(conflict("another change of function '" + function.name + "' is under way"));
@@ -460,6 +492,9 @@ void Agent::compile(const std::shared_ptr<Deployment>& deployment,
                     std::function<void(std::string problem)> done) {
   const Function& function = deployment->function;
   const Language language = deployment->pool->language();
+  if (function.settings.handler.empty()) {  // the image's own program
+    return boost::asio::post(loop_, [done = std::move(done)] { done({}); });
+  }
   const auto file = code_->module_file(function.code_digest, function.settings.handler, language);
   if (!file || !deployment->compiled.empty() || !can_prepare(language, *file)) {
     boost::asio::post(

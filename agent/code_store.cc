@@ -269,7 +269,9 @@ std::optional<std::string> CodeStore::module_file(std::string_view digest, std::
   if (!tree) {
     return std::nullopt;
   }
-  for (const std::string& candidate : module_candidates(language, module_path(handler))) {
+  const std::string path =
+      language == Language::native ? std::string(handler) : module_path(handler);
+  for (const std::string& candidate : module_candidates(language, path)) {
     if (is_file(tree->get(), candidate)) {
       return candidate;
     }

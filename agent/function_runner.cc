@@ -50,10 +50,10 @@ void take_stages(StageTimes& stages, const Frame& frame, std::int64_t now) {
   }
 }
 
-Outcome outcome_of_error(Frame& frame, std::uint64_t pids_refusals,
-                         const FunctionSettings& settings) {
+Outcome outcome_of_error(Frame& frame, const Evidence& counted, const FunctionSettings& settings) {
   const bool loading = (frame.flags & BROOD_FLAG_INIT) != 0;
-  const bool memory = (frame.flags & BROOD_FLAG_MEMORY) != 0;
+  // The kernel may have killed a child of the handler's alone.
+  const bool memory = (frame.flags & BROOD_FLAG_MEMORY) != 0 || counted.oom_kills > 0;
   Outcome outcome;
   outcome.error_type = std::move(frame.parts[BROOD_ERROR_TYPE]);
   outcome.message = std::move(frame.parts[BROOD_ERROR_MESSAGE]);
@@ -62,11 +62,11 @@ Outcome outcome_of_error(Frame& frame, std::uint64_t pids_refusals,
     outcome.ending = Ending::response_too_large;
     return outcome;
   }
-  outcome.ending = judge_error(loading, memory, pids_refusals);
+  outcome.ending = judge_error(loading, memory, counted.pids_refusals);
   if (outcome.ending == Ending::out_of_memory || outcome.ending == Ending::pids_limit) {
     Evidence evidence;
     evidence.oom_kills = memory ? 1 : 0;
-    evidence.pids_refusals = pids_refusals;
+    evidence.pids_refusals = counted.pids_refusals;
     Outcome judged = judge(evidence, settings);
     outcome.limit = judged.limit;
     outcome.message = judged.message + " (" + outcome.error_type + ": " + outcome.message + ")";
@@ -330,7 +330,7 @@ base::Status FunctionRunner::bind(Instance& instance) {
   stages[Stage::limited] = monotonic_ns();
   return instance.sandbox->gather().bind(
       {.function = deployment.function.name,
-       .handler = settings.handler,
+       .handler = deployment.handler,
        .environment = deployment.environment,
        .code = deployment.compiled,
        .limits = {.memory_bytes = settings.memory_bytes,
@@ -441,8 +441,8 @@ void FunctionRunner::on_answer(Sandbox& sandbox, Frame frame) {
     return after(*instance, true);
   }
   sandbox.count_evidence();
-  Outcome outcome = outcome_of_error(frame, sandbox.evidence().pids_refusals,
-                                     instance->deployment->function.settings);
+  Outcome outcome =
+      outcome_of_error(frame, sandbox.evidence(), instance->deployment->function.settings);
   const bool reusable =
       outcome.ending == Ending::handler_error || outcome.ending == Ending::response_too_large;
   finish(*instance, std::move(outcome));

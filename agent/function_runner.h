@@ -29,6 +29,7 @@ struct Deployment {
   rootfs::HeldMount code;   // cloned into each instance
   std::string compiled;     // the handler's module; empty: the sandbox imports by itself
   std::string environment;  // KEY=VALUE, each ended by NUL
+  std::string handler;      // as its runtime's sandboxes take it (BROOD_BIND_HANDLER)
 };
 
 // Told of each invocation that has ended; on the event loop.

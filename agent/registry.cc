@@ -47,6 +47,7 @@ constexpr std::array kMigrations{
         environment TEXT NOT NULL
       ) STRICT, WITHOUT ROWID;
     )sql",
+    "ALTER TABLE functions ADD COLUMN listen TEXT NOT NULL DEFAULT ''",
 };
 
 // One prepared statement, run once.
@@ -137,13 +138,13 @@ class RowReader {
 
 constexpr const char* kSelect =
     "SELECT name, version, code_digest, deployed_at_ms, runtime, handler, memory_bytes, milli_cpu,"
-    " pids, timeout_ms, concurrency, queue, reuse, idle_ms, network, environment"
+    " pids, timeout_ms, concurrency, queue, reuse, idle_ms, network, environment, listen"
     " FROM functions ORDER BY name";
 
 constexpr const char* kInsert =
     "INSERT OR REPLACE INTO functions (name, version, code_digest, deployed_at_ms, runtime,"
     " handler, memory_bytes, milli_cpu, pids, timeout_ms, concurrency, queue, reuse, idle_ms,"
-    " network, environment) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
+    " network, environment, listen) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
 
 bool read_function(Statement& row, Function& function) {
   RowReader reader(row);
@@ -165,6 +166,7 @@ bool read_function(Statement& row, Function& function) {
   reader.milliseconds(settings.idle);
   reader.text(settings.network);
   reader.environment(settings.environment);
+  reader.text(settings.listen);
   return reader.sound();
 }
 
@@ -186,7 +188,8 @@ void bind_function(Statement& insert, const Function& function) {
       .bind(settings.reuse ? 1 : 0)
       .bind(settings.idle.count())
       .bind(settings.network)
-      .bind(json(settings.environment).dump(-1, ' ', false, json::error_handler_t::replace));
+      .bind(json(settings.environment).dump(-1, ' ', false, json::error_handler_t::replace))
+      .bind(settings.listen);
 }
 
 }  // namespace

@@ -80,6 +80,7 @@ class RuntimePool : public SandboxOwner {
   SandboxCounts counts() const;
   void list(std::vector<SandboxStatus>& into) const;
   const std::string& name() const { return config_.name; }
+  const std::string& image_name() const { return config_.image; }
   const std::string& image_digest() const { return digest_; }
   Language language() const;
   // By its id, among all that live; nothing where none has it.

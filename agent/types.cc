@@ -2,9 +2,11 @@
 
 #include <algorithm>
 #include <cctype>
+#include <charconv>
 #include <cstring>
 
 #include "base/units.h"
+#include "rootfs/definition.h"
 
 namespace agent {
 namespace {
@@ -27,23 +29,6 @@ bool is_identifier(std::string_view text) {
   };
   return !text.empty() && std::isdigit(static_cast<unsigned char>(text.front())) == 0 &&
          std::all_of(text.begin(), text.end(), word);
-}
-
-// MODULE(.MODULE)*.FUNCTION: it becomes a file's path, so nothing but identifiers.
-bool is_handler(std::string_view text) {
-  if (text.size() > 255 || text.find('.') == std::string_view::npos) {
-    return false;
-  }
-  for (;;) {
-    const auto dot = text.find('.');
-    if (!is_identifier(text.substr(0, dot))) {
-      return false;
-    }
-    if (dot == std::string_view::npos) {
-      return true;
-    }
-    text.remove_prefix(dot + 1);
-  }
 }
 
 template <typename T>
@@ -71,7 +56,59 @@ std::string check_environment(const std::map<std::string, std::string>& environm
                                   : std::string{};
 }
 
+std::string check_listen(const std::string& listen) {
+  constexpr std::size_t kMostPath = 107;  // sockaddr_un
+  if (listen.empty()) {
+    return {};
+  }
+  if (listen.front() == '/') {
+    return listen.size() <= kMostPath && listen.find('\0') == std::string::npos
+               ? std::string{}
+               : "listen: the path of a Unix socket has at most 107 bytes";
+  }
+  unsigned port = 0;
+  const auto [end, error] = std::from_chars(listen.data(), listen.data() + listen.size(), port);
+  return error == std::errc{} && end == listen.data() + listen.size() && port >= 1 && port <= 65535
+             ? std::string{}
+             : "listen must be a port, such as 8080, or the absolute path of a Unix socket";
+}
+
 }  // namespace
+
+// It becomes a file's path, so nothing but identifiers.
+bool is_module_handler(std::string_view text) {
+  if (text.size() > 255 || text.find('.') == std::string_view::npos) {
+    return false;
+  }
+  for (;;) {
+    const auto dot = text.find('.');
+    if (!is_identifier(text.substr(0, dot))) {
+      return false;
+    }
+    if (dot == std::string_view::npos) {
+      return true;
+    }
+    text.remove_prefix(dot + 1);
+  }
+}
+
+bool is_program_handler(std::string_view text) {
+  if (text.empty() || text.size() > 255 || text.front() == '/' ||
+      text.find('\0') != std::string_view::npos) {
+    return false;
+  }
+  for (;;) {
+    const auto slash = text.find('/');
+    const std::string_view part = text.substr(0, slash);
+    if (part.empty() || part == "." || part == "..") {
+      return false;
+    }
+    if (slash == std::string_view::npos) {
+      return true;
+    }
+    text.remove_prefix(slash + 1);
+  }
+}
 
 std::string_view ending_name(Ending ending) {
   return kEndingNames[static_cast<std::size_t>(ending)];
@@ -110,11 +147,17 @@ std::string validate_name(std::string_view name) {
 
 std::string validate(const FunctionSettings& settings) {
   using namespace std::chrono_literals;
-  if (auto problem = validate_name(settings.runtime); !problem.empty()) {
-    return "runtime: " + problem;
+  if (!rootfs::is_image_name(settings.runtime)) {
+    return "runtime: a name is 1 to 63 of a-z, 0-9, '.', '-' and '_', and begins with a letter or "
+           "a digit";
   }
-  if (!is_handler(settings.handler)) {
-    return "handler must be MODULE.FUNCTION, such as handler.main";
+  if (!settings.handler.empty() && !is_module_handler(settings.handler) &&
+      !is_program_handler(settings.handler)) {
+    return "handler must be MODULE.FUNCTION, such as handler.main, or the path of a program below "
+           "the code";
+  }
+  if (auto problem = check_listen(settings.listen); !problem.empty()) {
+    return problem;
   }
   if (settings.network != "none") {
     return "network must be none";

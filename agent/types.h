@@ -67,7 +67,12 @@ struct StageTimes {
 // What a function is deployed with. Every field has a bound that `validate` holds.
 struct FunctionSettings {
   std::string runtime = "python3";
-  std::string handler = "handler.main";            // MODULE.FUNCTION
+  // MODULE.FUNCTION; of a native runtime, the program: a path below the code. Empty: what the
+  // language calls by default, or the image's own entrypoint.
+  std::string handler{};
+  // Native runtimes: where the program takes HTTP, a port of the sandbox's loopback or an absolute
+  // path of a Unix socket; empty: a process for each invocation.
+  std::string listen{};
   std::uint64_t memory_bytes = 128ULL << 20;       // 16 MiB to 64 GiB
   std::uint32_t milli_cpu = 1000;                  // 10 to 1024000
   std::uint32_t pids = 64;                         // 4 to 32768; brood's own two processes count
@@ -83,6 +88,9 @@ struct FunctionSettings {
 // The first rule that `settings` breaks, as a sentence that names the field; empty when they are
 // fine.
 std::string validate(const FunctionSettings& settings);
+// Which of the two forms a handler has; both are false where it is neither.
+bool is_module_handler(std::string_view text);   // MODULE.FUNCTION
+bool is_program_handler(std::string_view text);  // bin/hello
 // A function's or runtime's name: [a-z0-9] then up to 62 of [a-z0-9_-]. Empty when fine.
 std::string validate_name(std::string_view name);
 

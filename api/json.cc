@@ -193,10 +193,11 @@ constexpr std::array<Field<Command>, 15> kCommandFields{{
 }};
 
 using Request = agent::DeployRequest;
-constexpr std::array<Field<Request>, 13> kFields{{
+constexpr std::array<Field<Request>, 14> kFields{{
     {"code", [](const Json& v, Request& r) { return take_code(v, r.code_digest); }},
     {"runtime", [](const Json& v, Request& r) { return take_text(v, r.settings.runtime); }},
     {"handler", [](const Json& v, Request& r) { return take_text(v, r.settings.handler); }},
+    {"listen", [](const Json& v, Request& r) { return take_text(v, r.settings.listen); }},
     {"memory", [](const Json& v, Request& r) { return take_bytes(v, r.settings.memory_bytes); }},
     {"cpu", [](const Json& v, Request& r) { return take_cpu(v, r.settings.milli_cpu); }},
     {"timeout", [](const Json& v, Request& r) { return take_duration(v, r.settings.timeout); }},
@@ -242,6 +243,7 @@ Json settings_of(const agent::FunctionSettings& settings) {
   return {
       {"runtime", settings.runtime},
       {"handler", settings.handler},
+      {"listen", settings.listen},
       {"memory", settings.memory_bytes},
       {"cpu", settings.milli_cpu / 1000.0},
       {"timeout", seconds(settings.timeout)},

@@ -452,8 +452,27 @@ Status copy_single_file(int body_fd, Tree& tree, const std::string& name,
   if (path.find('/') != std::string::npos) {
     return refuse("a single file's name has no folder");
   }
-  BROOD_TRY(const UniqueFd file, tree.make_file(path, 0644));
+  // A body has no mode: what begins as a program does is one.
+  char first[4];
+  std::size_t size = 0;
+  while (size < sizeof first) {
+    const ssize_t got = ::read(body_fd, first + size, sizeof first - size);
+    if (got < 0 && errno != EINTR) {
+      return fail_errno("read", "the body");
+    }
+    if (got == 0) {
+      break;
+    }
+    size += got > 0 ? static_cast<std::size_t>(got) : 0;
+  }
+  const std::string_view begins(first, size);
+  const bool program = begins.starts_with(
+                           "\x7f"
+                           "ELF") ||
+                       begins.starts_with("#!");
+  BROOD_TRY(const UniqueFd file, tree.make_file(path, program ? 0755 : 0644));
   FileWriter writer(tree, path, file.get());
+  BROOD_CHECK(writer.write_at(0, begins));
   return copy_body(body_fd, writer);
 }
 

@@ -156,7 +156,8 @@ struct brood_frame_head {
 
 enum brood_bind_part {
   BROOD_BIND_FUNCTION = 0,    /* name */
-  BROOD_BIND_HANDLER = 1,     /* "module.function" */
+  BROOD_BIND_HANDLER = 1,     /* "module.function"; native: a list, each ended by NUL: directory,
+                                 port or path it listens on or "", program, arguments */
   BROOD_BIND_ENVIRONMENT = 2, /* KEY=VALUE, each ended by NUL */
   BROOD_BIND_CODE = 3,        /* marshalled code object of the handler's module; may be empty */
   BROOD_BIND_LIMITS = 4,      /* struct brood_bind_limits */

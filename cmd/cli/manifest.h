@@ -23,9 +23,10 @@ struct SettingName {
   std::string_view placeholder;
   std::string_view help;
 };
-constexpr std::array<SettingName, 11> kSettings{{
+constexpr std::array<SettingName, 12> kSettings{{
     {"runtime", "NAME", "the language environment it runs in"},
-    {"handler", "MODULE.FUNCTION", "what is called"},
+    {"handler", "MODULE.FUNCTION", "what is called; of a native function, the program to run"},
+    {"listen", "PORT|PATH", "native: where the program takes HTTP; else a process per invocation"},
     {"memory", "SIZE", "its memory, such as 128MiB"},
     {"cpu", "CPUS", "its share of processors, such as 0.5"},
     {"timeout", "TIME", "the longest an invocation may take, such as 5s"},

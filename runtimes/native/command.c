@@ -11,7 +11,8 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include "isolate/wire.h"
+#include "frames.h"
+#include "limits.h"
 
 #define MOST_BYTES (1u << 20) /* of a RUN; the agent allows far less */
 
@@ -67,60 +68,11 @@ static int receive_head(int conn, struct brood_frame_head* head, int streams[3])
   return 1;
 }
 
-static int receive_all(int conn, char* into, size_t size) {
-  while (size > 0) {
-    const ssize_t got = recv(conn, into, size, MSG_WAITALL);
-    if (got <= 0 && errno != EINTR) {
-      return -1;
-    }
-    if (got > 0) {
-      into += got;
-      size -= (size_t)got;
-    }
-  }
-  return 0;
-}
-
-/* The next part of a body; NULL when it does not fit. */
-static char* take_part(char** body, size_t* left, size_t* size) {
-  uint32_t length = 0;
-  if (*left < sizeof length) {
-    return NULL;
-  }
-  memcpy(&length, *body, sizeof length);
-  *body += sizeof length;
-  *left -= sizeof length;
-  if (length > *left) {
-    return NULL;
-  }
-  char* part = *body;
-  *body += length;
-  *left -= length;
-  *size = length;
-  return part;
-}
-
-/* Entries that each end in NUL, as a list that ends in NULL. */
-static char** as_list(char* block, size_t size) {
-  size_t count = 0;
-  if (size > 0 && block[size - 1] != '\0') {
-    return NULL;
-  }
-  for (size_t i = 0; i < size; ++i) {
-    count += block[i] == '\0';
-  }
-  char** list = calloc(count + 1, sizeof *list);
-  for (size_t i = 0, at = 0; list != NULL && i < count; ++i, at += strlen(block + at) + 1) {
-    list[i] = block + at;
-  }
-  return list;
-}
-
 static int understand(struct order* order, char* body, size_t left) {
   char* parts[BROOD_RUN_PARTS];
   size_t sizes[BROOD_RUN_PARTS];
   for (int i = 0; i < BROOD_RUN_PARTS; ++i) {
-    parts[i] = take_part(&body, &left, &sizes[i]);
+    parts[i] = brood_take_part(&body, &left, &sizes[i]);
     if (parts[i] == NULL) {
       return -1;
     }
@@ -129,8 +81,8 @@ static int understand(struct order* order, char* body, size_t left) {
     return -1;
   }
   memcpy(&order->limits, parts[BROOD_RUN_LIMITS], sizeof order->limits);
-  order->arguments = as_list(parts[BROOD_RUN_ARGUMENTS], sizes[BROOD_RUN_ARGUMENTS]);
-  order->environment = as_list(parts[BROOD_RUN_ENVIRONMENT], sizes[BROOD_RUN_ENVIRONMENT]);
+  order->arguments = brood_as_list(parts[BROOD_RUN_ARGUMENTS], sizes[BROOD_RUN_ARGUMENTS]);
+  order->environment = brood_as_list(parts[BROOD_RUN_ENVIRONMENT], sizes[BROOD_RUN_ENVIRONMENT]);
   order->directory = strndup(parts[BROOD_RUN_DIRECTORY], sizes[BROOD_RUN_DIRECTORY]);
   return order->arguments != NULL && order->arguments[0] != NULL && order->environment != NULL &&
                  order->directory != NULL
@@ -151,7 +103,7 @@ static int receive_order(int conn, struct order* order) {
   }
   order->flags = head.flags;
   char* body = malloc(head.body_size);
-  if (body == NULL || receive_all(conn, body, head.body_size) != 0) {
+  if (body == NULL || brood_receive_all(conn, body, head.body_size) != 0) {
     return -1;
   }
   return understand(order, body, head.body_size) == 0 ? 1 : -1;
@@ -160,35 +112,20 @@ static int receive_order(int conn, struct order* order) {
 /* --- becoming the command ----------------------------------------------------------------------
  */
 
-/* Never above the hard limit: raising one needs CAP_SYS_RESOURCE. */
-static int limit(int resource, uint64_t soft, uint64_t hard) {
-  struct rlimit wanted;
-  if (getrlimit(resource, &wanted) != 0) {
-    return -1;
-  }
-  wanted.rlim_max = wanted.rlim_max < hard ? wanted.rlim_max : hard;
-  wanted.rlim_cur = wanted.rlim_max < soft ? wanted.rlim_max : soft;
-  return setrlimit(resource, &wanted);
-}
-
 static int set_limits(const struct order* order) {
   const struct brood_run_limits* limits = &order->limits;
-  if (limits->file_bytes > 0 && limit(RLIMIT_FSIZE, limits->file_bytes, limits->file_bytes) != 0) {
+  if (limits->file_bytes > 0 &&
+      brood_limit(RLIMIT_FSIZE, limits->file_bytes, limits->file_bytes) != 0) {
     return -1;
   }
   /* At the soft limit a SIGXCPU, which may be caught; a second later SIGKILL. */
   if (limits->cpu_seconds > 0 &&
-      limit(RLIMIT_CPU, limits->cpu_seconds, (uint64_t)limits->cpu_seconds + 1) != 0) {
+      brood_limit(RLIMIT_CPU, limits->cpu_seconds, (uint64_t)limits->cpu_seconds + 1) != 0) {
     return -1;
   }
-  if ((order->flags & BROOD_FLAG_SOFT_LIMITS) == 0) {
-    return 0;
-  }
-  if (limits->memory_bytes > 0 &&
-      limit(RLIMIT_DATA, limits->memory_bytes, limits->memory_bytes) != 0) {
-    return -1;
-  }
-  return limits->pids > 0 ? limit(RLIMIT_NPROC, limits->pids, limits->pids) : 0;
+  return (order->flags & BROOD_FLAG_SOFT_LIMITS) != 0
+             ? brood_soft_limits(limits->memory_bytes, limits->pids)
+             : 0;
 }
 
 static int take_streams(const struct order* order) {

@@ -1,6 +1,7 @@
 /* The zygote of whatever cannot be forked when it has booted: makes sandboxes whose process waits
- * for a command, or, started as brood-zygote SCRIPT PROGRAM [ARGUMENT]... becomes the program with
- * the script's text as its last argument, which then serves functions over BROOD_CONN_FD.
+ * for a command; or, started as brood-zygote --functions, for a function's program; or, started as
+ * brood-zygote SCRIPT PROGRAM [ARGUMENT]..., becomes that program with the script's text as its
+ * last argument, which then serves functions over BROOD_CONN_FD.
  *
  * Linked statically, because an image may have no C library, or another. Started by the agent
  * inside a sandbox of its own, with its control socket as fd 3, /dev/null as fd 0 and a log pipe as
@@ -19,6 +20,7 @@
 #include <unistd.h>
 
 #include "command.h"
+#include "function.h"
 #include "runtimes/common/control.h"
 #include "runtimes/common/sandbox_maker.h"
 
@@ -63,8 +65,9 @@ static uint64_t forget(pid_t pid) {
   return 0;
 }
 
-/* What a sandbox's process becomes; NULL: it waits for a command. */
+/* What a sandbox's process becomes; NULL: it waits for a command, or for a function. */
 static char** interpreter;
+static int serves_functions;
 static char* const interpreter_environment[] = {
     "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "HOME=/tmp", "TMPDIR=/tmp",
     "LANG=C.UTF-8", NULL};
@@ -108,7 +111,9 @@ static void spawn(const struct brood_control* order, const int* fds) {
   const char* failed = NULL;
   const pid_t pid = brood_spawn_sandbox(&launch, &pidfd, &failed);
   if (pid == 0) {
-    _exit(interpreter != NULL ? be_interpreter() : brood_be_command(BROOD_CONN_FD));
+    _exit(interpreter != NULL ? be_interpreter()
+          : serves_functions  ? brood_be_function(BROOD_CONN_FD)
+                              : brood_be_command(BROOD_CONN_FD));
   }
   if (pid < 0) {
     tell(BROOD_SPAWN_FAILED, (uint32_t)errno, order->sandbox, failed, -1);
@@ -177,6 +182,8 @@ static int child_events(void) {
 int main(int argc, char** argv) {
   if (argc > 2) {
     take_interpreter(argc, argv);
+  } else if (argc == 2 && strcmp(argv[1], "--functions") == 0) {
+    serves_functions = 1;
   } else {
     brood_more_process = brood_be_command;
   }
