@@ -156,6 +156,15 @@ Status take_code(const Json& value, std::string& digest) {
   return {};
 }
 
+// A port may be said as a number.
+Status take_listen(const Json& value, std::string& text) {
+  if (value.is_number_unsigned()) {
+    text = std::to_string(value.get<std::uint64_t>());
+    return {};
+  }
+  return take_text(value, text);
+}
+
 Status take_arguments(const Json& value, std::vector<std::string>& arguments) {
   if (!value.is_array()) {
     return wrong("a list of strings");
@@ -197,7 +206,7 @@ constexpr std::array<Field<Request>, 14> kFields{{
     {"code", [](const Json& v, Request& r) { return take_code(v, r.code_digest); }},
     {"runtime", [](const Json& v, Request& r) { return take_text(v, r.settings.runtime); }},
     {"handler", [](const Json& v, Request& r) { return take_text(v, r.settings.handler); }},
-    {"listen", [](const Json& v, Request& r) { return take_text(v, r.settings.listen); }},
+    {"listen", [](const Json& v, Request& r) { return take_listen(v, r.settings.listen); }},
     {"memory", [](const Json& v, Request& r) { return take_bytes(v, r.settings.memory_bytes); }},
     {"cpu", [](const Json& v, Request& r) { return take_cpu(v, r.settings.milli_cpu); }},
     {"timeout", [](const Json& v, Request& r) { return take_duration(v, r.settings.timeout); }},

@@ -86,14 +86,34 @@ Outcome<std::string> read_piece(int fd, std::uint64_t offset) {
   return piece;
 }
 
-Outcome<Code> prepare_code(const std::string& path) {
+// For an image that has its own program: an archive with nothing in it.
+Outcome<base::UniqueFd> no_code() {
+  CLI_TRY(base::UniqueFd file, scratch_file());
+  std::string folder = fs::temp_directory_path() / "brood-XXXXXX";
+  if (::mkdtemp(folder.data()) == nullptr) {
+    return fail(Exit::failed, base::Error::from_errno("mkdtemp", folder).message());
+  }
+  const auto packed = rootfs::pack_folder(folder, file.get());
+  ::rmdir(folder.c_str());
+  return packed ? Outcome<base::UniqueFd>(std::move(file)) : refuse(packed.error());
+}
+
+Outcome<rootfs::CodeSource> source_of(const std::string& path) {
+  if (path.empty()) {
+    return rootfs::CodeSource::folder;
+  }
   const auto source = rootfs::code_source(path);
   if (!source) {
     return refuse(source.error());
   }
+  return *source;
+}
+
+Outcome<Code> prepare_code(const std::string& path) {
+  CLI_TRY(const rootfs::CodeSource source, source_of(path));
   Code code;
-  CLI_TRY(code.file, open_code(path, *source));
-  if (*source == rootfs::CodeSource::single_file) {
+  CLI_TRY(code.file, path.empty() ? no_code() : open_code(path, source));
+  if (source == rootfs::CodeSource::single_file) {
     code.file_name = fs::path(path).filename();
   }
   base::Sha256 digest;
@@ -173,6 +193,9 @@ Outcome<std::string> send_code(Client& client, const Code& code) {
 // --------------------------------------------------------------------------------
 
 Outcome<Manifest> manifest_of(const std::string& path) {
+  if (path.empty()) {
+    return Manifest{};
+  }
   const fs::path file = fs::path(path) / kManifestName;
   if (!fs::is_regular_file(file)) {
     return Manifest{};
@@ -215,8 +238,22 @@ Outcome<std::map<std::string, std::string>> environment_of(const DeployFlags& fl
   return environment;
 }
 
-// A single file names its module itself, and its language.
+// What the kernel would run.
+bool is_program(const Code& code) {
+  char first[4] = {};
+  const auto size = ::pread(code.file.get(), first, sizeof first, 0);
+  const std::string_view begins(first, size > 0 ? static_cast<std::size_t>(size) : 0);
+  return begins.starts_with(
+             "\x7f"
+             "ELF") ||
+         begins.starts_with("#!");
+}
+
+// A single file names its module itself, and its language; a program is its own handler.
 void default_handler(const Code& code, Json& document) {
+  if (code.file_name.empty()) {
+    return;
+  }
   const fs::path file(code.file_name);
   const std::string kind = file.extension();
   const bool script = kind == ".js" || kind == ".mjs" || kind == ".cjs";
@@ -225,6 +262,14 @@ void default_handler(const Code& code, Json& document) {
   }
   if ((script || kind == ".py") && !document.contains("handler")) {
     document["handler"] = file.stem().string() + (script ? ".handler" : ".main");
+  }
+  if (!script && kind != ".py" && is_program(code)) {
+    if (!document.contains("runtime")) {
+      document["runtime"] = "native";
+    }
+    if (!document.contains("handler")) {
+      document["handler"] = code.file_name;
+    }
   }
 }
 
@@ -256,6 +301,9 @@ void tell_deployed(const Json& answer) {
 }
 
 Outcome<int> deploy(const DeployFlags& flags, const Session& session) {
+  if (flags.path.empty() && !flags.settings.contains("runtime")) {
+    return fail(Exit::usage, "say where the code is, or with --runtime the image that needs none");
+  }
   CLI_TRY(const Code code, prepare_code(flags.path));
   CLI_TRY(Json document, document_of(flags, code));
   Client client(session.socket);
@@ -292,7 +340,9 @@ void add_deploy(CLI::App& app, Session& session) {
   auto flags = std::make_shared<DeployFlags>();
   CLI::App* verb = app.add_subcommand(kDeploy.name, kDeploy.help);
   verb->add_option("name", flags->name, "the function")->required();
-  verb->add_option("path", flags->path, "its code: a folder, a file, a .zip or a .tar")->required();
+  verb->add_option("path", flags->path,
+                   "its code: a folder, a file, a .zip or a .tar; none where the runtime is an "
+                   "image with a program of its own");
   for (const SettingName& setting : kSettings) {
     const std::string name(setting.name);
     if (name == "reuse") {

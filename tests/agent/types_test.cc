@@ -52,14 +52,31 @@ TEST_CASE("settings out of bounds are refused by the field's name") {
   CHECK(problem([](auto& s) { s.concurrency = 0; }).find("concurrency") == 0);
   CHECK(problem([](auto& s) { s.queue = 10'001; }).find("queue") == 0);
   CHECK(problem([](auto& s) { s.network = "host"; }).find("network") == 0);
-  for (const char* handler :
-       {"main", "", ".main", "a.", "a..b", "../x.main", "a/b.main", "1a.b", "a.b c"}) {
+  for (const char* handler : {"/abs", "../x", "a/../b", "a//b", "a/", "./a", "."}) {
     INFO(handler);
     CHECK(problem([&](auto& s) { s.handler = handler; }).find("handler") == 0);
   }
+  for (const char* listen : {"0", "65536", "80a", "-1", "a/b", " 80"}) {
+    INFO(listen);
+    CHECK(problem([&](auto& s) { s.listen = listen; }).find("listen") == 0);
+  }
+  CHECK(problem([](auto& s) { s.listen = "/" + std::string(107, 'x'); }).find("listen") == 0);
   CHECK(problem([](auto& s) { s.environment["A=B"] = "x"; }).find("environment") == 0);
   CHECK(problem([](auto& s) { s.environment["A"] = std::string("x\0y", 3); }).find("environment") ==
         0);
   CHECK(problem([](auto& s) { s.environment["A"] = std::string(5000, 'x'); }).find("environment") ==
         0);
+}
+
+TEST_CASE("a handler is a function of a module, or a program below the code") {
+  for (const char* handler :
+       {"main", "", ".main", "a.", "a..b", "../x.main", "a/b.main", "1a.b", "a.b c"}) {
+    INFO(handler);
+    CHECK_FALSE(agent::is_module_handler(handler));
+  }
+  CHECK(agent::is_module_handler("app.sub.go"));
+  CHECK(agent::is_program_handler("bin/hello"));
+  CHECK(agent::is_program_handler("hello.sh"));
+  CHECK_FALSE(agent::is_program_handler(""));
+  CHECK_FALSE(agent::is_program_handler(std::string("a\0b", 3)));
 }
