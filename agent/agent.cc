@@ -105,6 +105,10 @@ base::Result<std::unique_ptr<Agent>> Agent::start(boost::asio::io_context& loop,
   BROOD_TRY(agent->own_area_, UidArea::claim(config.run_dir + "/areas"));
   agent->maker_ = std::make_unique<Maker>(loop);
   agent->disk_ = std::make_unique<Maker>(loop);
+  agent->metrics_ = std::make_unique<Metrics>();
+  if (config.serves_one_command) {
+    return agent;
+  }
   BROOD_CHECK(agent->open_stores());
   agent->find_runtimes();
   BROOD_CHECK(agent->load_functions());
@@ -180,7 +184,6 @@ base::Status Agent::open_stores() {
   }
   BROOD_TRY(LogStore logs, LogStore::open(config_.state_dir + "/logs"));
   log_store_ = std::make_unique<LogStore>(std::move(logs));
-  metrics_ = std::make_unique<Metrics>();
   return {};
 }
 
@@ -332,7 +335,7 @@ RuntimePool* Agent::command_pool_of(const rootfs::Manifest& image, rootfs::Image
   config.name = name;
   config.image = image.name;
   config.kind = RuntimeKind::commands;
-  config.pool_min = kCommandPool;
+  config.pool_min = config_.serves_one_command ? 0 : kCommandPool;
   config.uid = user.uid;
   config.gid = user.gid;
   config.writable_root = is_imported(image);

@@ -6,6 +6,7 @@
 #include <climits>
 
 #include "base/error.h"
+#include "cmd/cli/standalone.h"
 #include "cmd/cli/verbs.h"
 
 namespace cli {
@@ -35,8 +36,13 @@ Outcome<int> become_local(char** arguments) {
 
 }  // namespace
 
+Outcome<std::string> run_standalone(StandaloneRequest request) {
+  CLI_TRY([[maybe_unused]] const int never, become_local(request.arguments));
+  return std::string();
+}
+
 void add_local(CLI::App& app, Session& session) {
-  for (const VerbName& one : {kDeploy, kCheck, kImage}) {
+  for (const VerbName& one : {kDeploy, kCheck, kImage, kRuntime}) {
     CLI::App* verb = app.add_subcommand(one.name, one.help);
     verb->allow_extras()
         ->fallthrough(false)

@@ -7,6 +7,7 @@ void add_local(CLI::App& app, Session& session) {
   add_deploy(app, session);
   add_check(app, session);
   add_image(app, session);
+  add_runtime(app, session);
 }
 
 }  // namespace cli

@@ -10,6 +10,7 @@
 #include "cmd/cli/env_file.h"
 #include "cmd/cli/io.h"
 #include "cmd/cli/pump.h"
+#include "cmd/cli/standalone.h"
 #include "cmd/cli/text.h"
 #include "cmd/cli/verbs.h"
 
@@ -37,6 +38,9 @@ struct RunFlags {
   std::string stats_json;
   unsigned pids = 0;
   unsigned cpu_seconds = 0;
+  std::string images;  // standalone
+  std::string limits;
+  bool standalone = false;
   bool interactive = false;
   bool terminal = false;
 };
@@ -167,6 +171,23 @@ Outcome<Ended> carry(const RunFlags& flags, std::uint64_t output_limit, const Se
   return ended;
 }
 
+Outcome<Ended> alone(const RunFlags& flags, std::uint64_t output_limit, const Session& session,
+                     std::string body) {
+  Ended ended;
+  StandaloneRequest request;
+  request.arguments = session.arguments;
+  request.body = std::move(body);
+  request.images_dir = flags.images;
+  request.limits = flags.limits;
+  request.terminal = flags.terminal;
+  request.pump.read_input = flags.interactive || !is_terminal(Standard::input);
+  request.pump.output_limit = output_limit;
+  request.pump.over_limit = [&] { ended.over_limit = true; };
+  CLI_TRY(const std::string line, run_standalone(std::move(request)));
+  ended.end = Json::parse(line).at("end");
+  return ended;
+}
+
 // For judges: the ending with what it used; "-" is standard error.
 Outcome<int> write_stats(const RunFlags& flags, const Ended& ended) {
   if (flags.stats_json.empty()) {
@@ -202,6 +223,9 @@ Outcome<int> run(const RunFlags& flags, const Session& session) {
   CLI_TRY(const std::string body, document_of(flags));
   Client client(session.socket);
   auto ended = [&]() -> Outcome<Ended> {
+    if (flags.standalone) {
+      return alone(flags, output_limit, session, body);
+    }
     const std::string path = flags.sandbox.empty()
                                  ? "/commands"
                                  : "/sandboxes/" + encode_segment(flags.sandbox) + "/commands";
@@ -276,6 +300,12 @@ void add_run(CLI::App& app, Session& session) {
   verb->add_option("--cpu-seconds", flags->cpu_seconds,
                    "killed after this much processor time; never")
       ->type_name("N");
+  verb->add_flag("--standalone", flags->standalone,
+                 "as root, without an agent: this process makes the sandbox by itself");
+  verb->add_option("--images", flags->images, "standalone: the folder of images")->type_name("DIR");
+  verb->add_option("--limits", flags->limits,
+                   "standalone: enforce, or best-effort where the host cannot")
+      ->type_name("MODE");
   verb->add_option("--file-size", flags->file_size, "the largest file that it may write")
       ->type_name("SIZE");
   verb->callback(

@@ -31,6 +31,7 @@ constexpr VerbName kDeploy{"deploy",
                            "folder may say how, and flags win over it"};
 constexpr VerbName kCheck{
     "check", "What this host offers, what is missing, what that costs and how it is mended"};
+constexpr VerbName kRuntime{"runtime", "Language environments of one's own: add, list, remove"};
 constexpr VerbName kImage{"image", "Images: import, pull, list, inspect, export, remove, prune"};
 
 void add_invoke(CLI::App& app, Session& session);
@@ -48,5 +49,6 @@ void add_local(CLI::App& app, Session& session);
 void add_deploy(CLI::App& app, Session& session);
 void add_check(CLI::App& app, Session& session);
 void add_image(CLI::App& app, Session& session);
+void add_runtime(CLI::App& app, Session& session);
 
 }  // namespace cli

@@ -1,5 +1,7 @@
 #include "tests/support/fake_service.h"
 
+#include "agent/language.h"
+
 #include <unistd.h>
 
 #include <algorithm>
@@ -107,6 +109,7 @@ void FakeService::add_function(const std::string& name) {
   status.function.version = 1;
   status.function.code_digest = std::string(64, 'a');
   status.function.deployed_at_ms = kNow;
+  status.function.settings.handler = "handler.main";
   status.function.settings.environment = {{"KEY", "value"}};
   status.endings = {{"ok", 2}, {"timeout", 1}};
   status.invocations = 3;
@@ -119,6 +122,13 @@ void FakeService::deploy(agent::DeployRequest request, agent::Completion<agent::
     boost::asio::post(loop_, [done, runtime = request.settings.runtime] {
       done(tl::unexpected<agent::Failure>(agent::Failure{
           400, "invalid_argument", "there is no runtime '" + runtime + "'; there is python3"}));
+    });
+    return;
+  }
+  if (auto problem = agent::fit_settings(agent::Language::python, request.settings);
+      !problem.empty()) {
+    boost::asio::post(loop_, [done, problem] {
+      done(tl::unexpected<agent::Failure>(agent::Failure{400, "invalid_argument", problem}));
     });
     return;
   }

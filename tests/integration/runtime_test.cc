@@ -1,0 +1,125 @@
+// `brood runtime`: environments of one's own, built and served. Needs what builds images, and
+// Debian's archive or what is kept of it; works in the host's folder of images, under a name of its
+// own.
+#include <fcntl.h>
+#include <unistd.h>
+
+#include <catch2/catch.hpp>
+#include <filesystem>
+
+#include "base/file.h"
+#include "tests/cmd/program.h"
+#include "tests/support/agent_fixture.h"
+#include "tests/support/skip.h"
+
+namespace {
+
+using namespace tests;
+using Catch::Contains;
+namespace fs = std::filesystem;
+
+std::string images() {
+  const char* named = ::getenv("BROOD_IMAGES");
+  return named != nullptr ? named : "/var/lib/brood/images";
+}
+
+std::string unique_name() {
+  return "test-" + std::to_string(::getpid());
+}
+
+void need_builder() {
+  need_root();
+  if (std::system("command -v mmdebstrap >/dev/null") != 0) {
+    skip_because("there is no mmdebstrap");
+  }
+  if (!fs::exists(images() + "/.apt")) {
+    skip_because("no image was built on this host");
+  }
+}
+
+// Ends it whatever happens to the test.
+struct Added {
+  explicit Added(std::string own) : name(std::move(own)) {}
+  ~Added() { (void)run_brood({"runtime", "remove", "--images", images(), name}); }
+  std::string name;
+};
+
+Ran add(const AgentFixture& agent, const std::string& name, std::vector<std::string> more) {
+  std::vector<std::string> arguments{"--socket", agent.socket(), "runtime", "add",
+                                     "--images", images(),       name};
+  arguments.insert(arguments.end(), more.begin(), more.end());
+  return run_brood(arguments);
+}
+
+std::vector<std::string> names_in_images() {
+  std::vector<std::string> names;
+  for (const auto& entry : fs::directory_iterator(images())) {
+    names.push_back(entry.path().filename());
+  }
+  std::sort(names.begin(), names.end());
+  return names;
+}
+
+}  // namespace
+
+TEST_CASE("a runtime is added with a package that its functions find loaded, and taken away") {
+  need_builder();
+  AgentFixture agent({.pool_min = 1, .pool_max = 2});
+  const Added added(unique_name());
+  const Ran ran =
+      add(agent, added.name, {"--package", "python3-simplejson", "--preload", "simplejson"});
+  INFO(ran.err);
+  REQUIRE(ran.exit == 0);
+  CHECK_THAT(ran.out, Contains(added.name) && Contains("sha256:"));
+  const Json listed =
+      Json::parse(run_brood({"runtime", "list", "--json", "--images", images()}).out);
+  const auto found = std::find_if(listed.begin(), listed.end(),
+                                  [&](const Json& one) { return one["name"] == added.name; });
+  REQUIRE(found != listed.end());
+  CHECK((*found)["from"] == "python3");
+  CHECK((*found)["preload"].back() == "simplejson");
+
+  agent.deploy("loaded",
+               "import sys\nbefore = 'simplejson' in sys.modules\nimport simplejson\n"
+               "def main(event, context):\n    return [before, simplejson.dumps([event])]\n",
+               {{"runtime", added.name}});
+  CHECK(agent.invoke("loaded", 7).json() == Json({true, "[7]"}));
+
+  CHECK(add(agent, added.name, {"--preload", "json"}).exit != 0);  // there is one
+  const Ran removed = run_brood({"runtime", "remove", "--images", images(), added.name});
+  // An agent holds it.
+  CHECK(removed.exit == 1);
+  CHECK_THAT(removed.err, Contains("use"));
+  agent.stop();
+  const Ran again = run_brood({"runtime", "remove", "--images", images(), added.name});
+  INFO(again.err);
+  CHECK(again.exit == 0);
+  CHECK_FALSE(fs::exists(images() + "/" + added.name));
+}
+
+TEST_CASE("what cannot be a runtime is refused, and leaves nothing") {
+  need_builder();
+  AgentFixture agent({.pool_min = 1, .pool_max = 2});
+  const Added added(unique_name());
+  const auto before = names_in_images();
+  CHECK(add(agent, "Bad Name", {"--package", "python3-simplejson"}).exit == 2);
+  CHECK(add(agent, added.name, {}).exit == 2);
+  CHECK(add(agent, added.name, {"--package", "x; rm -rf /"}).exit == 2);
+  CHECK(add(agent, added.name, {"--preload", "os, sys"}).exit == 2);
+  CHECK(add(agent, added.name, {"--from", "no-such", "--preload", "json"}).exit == 4);
+  CHECK(add(agent, "python3", {"--preload", "json"}).exit == 1);  // brood's own
+  const Ran missing = add(agent, added.name, {"--package", "python3-there-is-no-such"});
+  CHECK(missing.exit == 1);
+  CHECK_THAT(missing.err, Contains("nothing was added"));
+  CHECK(run_brood({"runtime", "remove", "--images", images(), "python3"}).exit == 4);
+  CHECK(names_in_images() == before);
+}
+
+TEST_CASE("modules that cannot be imported are found when the runtime is added") {
+  need_builder();
+  AgentFixture agent({.pool_min = 1, .pool_max = 2});
+  const Added added(unique_name());
+  const Ran ran = add(agent, added.name, {"--preload", "no_such_module"});
+  CHECK(ran.exit == 1);
+  CHECK_THAT(ran.err, Contains("No module named"));
+}
