@@ -89,9 +89,10 @@ void RuntimePool::start() {
     base::Status verified;
   };
   context_.maker.run(
-      [images = context_.config.images_dir, image = config_.image] {
+      [images = context_.config.images_dir, image = config_.image,
+       once = context_.config.serves_one_command] {
         Opened opened{rootfs::use_image(images, image), {}};
-        if (opened.image) {
+        if (opened.image && !(once && rootfs::verified_since_boot(*opened.image))) {
           opened.verified = rootfs::verify_once(*opened.image, std::time(nullptr));
         }
         return opened;

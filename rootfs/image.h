@@ -102,6 +102,10 @@ base::Status verify(const Image& image);
 // next time as well. What is not seen: a disk that answers differently than it did before.
 base::Status verify_once(const Image& image, std::int64_t now);
 
+// Whether the note of `verify_once` was written since the machine was booted: the tree was read
+// then; what has changed since is not looked for.
+bool verified_since_boot(const Image& image);
+
 // Every image in a directory by name, sorted; where the manifest cannot be used, why. A directory
 // that is not there has no images.
 struct ListedImage {

@@ -1,3 +1,4 @@
+#include <fcntl.h>
 #include <sys/stat.h>
 #include <time.h>
 
@@ -83,6 +84,17 @@ Status verify_once(const Image& image, std::int64_t now) {
     (void)base::replace_file_at(image.directory.get(), kVerifiedFile, state.digest, 0600);
   }
   return {};
+}
+
+bool verified_since_boot(const Image& image) {
+  struct stat note {};
+  timespec now{};
+  timespec up{};
+  if (::fstatat(image.directory.get(), kVerifiedFile, &note, AT_SYMLINK_NOFOLLOW) != 0 ||
+      ::clock_gettime(CLOCK_REALTIME, &now) != 0 || ::clock_gettime(CLOCK_BOOTTIME, &up) != 0) {
+    return false;
+  }
+  return note.st_ctim.tv_sec > now.tv_sec - up.tv_sec;
 }
 
 }  // namespace rootfs

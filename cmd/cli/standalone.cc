@@ -52,6 +52,9 @@ bool is_free(const std::string& place) {
 // takes a state directory clears away what an earlier one left.
 Outcome<std::string> take_place(const std::string& run_dir) {
   const std::string all = run_dir + "/standalone";
+  if (const auto made = base::make_directories(run_dir, 0755); !made) {  // an agent's, too
+    return fail(Exit::failed, made.error().message());
+  }
   std::error_code error;
   for (const auto& entry : fs::directory_iterator(all, error)) {
     if (is_free(entry.path())) {

@@ -1,5 +1,6 @@
 // `brood run --standalone`: a command without an agent that serves. What an agent does is done in
-// this process, for this command alone. In brood-local; `brood` becomes that for it.
+// this process, for this command alone. At home in brood-standalone, which the others become for
+// it.
 #pragma once
 
 #include <string>

@@ -20,6 +20,7 @@ class Sizes:
         self.warm = 1000 if quick else 4000
         self.process = 10 if quick else 40
         self.peers = 3 if quick else 8
+        self.languages = 20 if quick else 200
         self.bursts = 3 if quick else 10
         self.churn_seconds = 4 if quick else 16
         self.rate_seconds = 1 if quick else 4

@@ -1,5 +1,5 @@
 """The figures in docs/benchmarks.md, between two marks; what stands around them is written by people."""
-from . import plots
+from . import languages, plots
 
 BEGIN = "<!-- figures: written by scripts/bench -->"
 END = "<!-- figures: end -->"
@@ -102,6 +102,8 @@ def figures(results, rows, shown):
     lines += goals_table(rows)
     if "single" in results:
         lines += ["", *latency_table(results), "", *stage_table(results)]
+    if "languages" in results:
+        lines += ["", *languages.table(results["languages"])]
     lines += growth_tables(results)
     for one in shown:
         lines += ["", one]
