@@ -86,16 +86,23 @@ Outcome<std::string> read_piece(int fd, std::uint64_t offset) {
   return piece;
 }
 
-// For an image that has its own program: an archive with nothing in it.
+// For an image that has its own program: an archive whose only entry says so.
 Outcome<base::UniqueFd> no_code() {
   CLI_TRY(base::UniqueFd file, scratch_file());
   std::string folder = fs::temp_directory_path() / "brood-XXXXXX";
   if (::mkdtemp(folder.data()) == nullptr) {
     return fail(Exit::failed, base::Error::from_errno("mkdtemp", folder).message());
   }
-  const auto packed = rootfs::pack_folder(folder, file.get());
-  ::rmdir(folder.c_str());
-  return packed ? Outcome<base::UniqueFd>(std::move(file)) : refuse(packed.error());
+  auto done = base::replace_file_at(AT_FDCWD, folder + "/NO-CODE",
+                                    "This function is its image's own program.\n", 0644);
+  if (done) {
+    if (const auto packed = rootfs::pack_folder(folder, file.get()); !packed) {
+      done = base::fail(packed.error());
+    }
+  }
+  std::error_code ignored;
+  fs::remove_all(folder, ignored);
+  return done ? Outcome<base::UniqueFd>(std::move(file)) : refuse(done.error());
 }
 
 Outcome<rootfs::CodeSource> source_of(const std::string& path) {

@@ -14,6 +14,7 @@
 #include "rootfs/id_map.h"
 #include "tests/cmd/program.h"
 #include "tests/support/agent_fixture.h"
+#include "tests/support/registry.h"
 #include "tests/support/skip.h"
 
 namespace {
@@ -148,4 +149,51 @@ TEST_CASE("what an imported image's user may write is the sandbox's own, and gon
   CHECK_THAT(said(agent, {"--image", "said"}), Contains("root writable"));
   CHECK_THAT(said(agent, {"--image", "said", "-u", "7"}), Contains("root closed"));
   CHECK(!fs::exists(images.directory() + "/said/rootfs/made"));
+}
+
+TEST_CASE("an image of Debian's packages, pushed and pulled, runs unmodified, and is a function") {
+  const Registry registry(Access::anybody);
+  const char* named = ::getenv("BROOD_IMAGES");  // NOLINT(concurrency-mt-unsafe)
+  const std::string base =
+      std::string(named != nullptr ? named : "/var/lib/brood/images") + "/base/rootfs";
+  if (!fs::exists(base)) {
+    skip_because("there is no image 'base' to take Debian from");
+  }
+  // As another engine would find it: a layer of what mmdebstrap made, and one over it.
+  registry.shell("umoci new --image layout:debian; umoci insert --image layout:debian " + base +
+                 " /\nmkdir over; printf '#!/bin/sh\\nexec tr a-z A-Z\\n' > over/shout; chmod 755 "
+                 "over/shout; umoci insert --image layout:debian over /opt\n"
+                 "umoci config --image layout:debian --config.entrypoint /opt/shout "
+                 "--config.user nobody --config.workingdir /tmp --config.env MARK=here");
+  registry.push("layout:debian", "team/debian:12");
+  const std::string images = registry.path("images");
+  const Ran pulled = run_brood({"image", "pull", registry.host() + "/team/debian:12",
+                                "--no-tls-verify", "--images", images});
+  INFO(pulled.err);
+  REQUIRE(pulled.exit == 0);
+
+  AgentOptions options;
+  options.runtimes = {};
+  options.images_dir = images;
+  AgentFixture agent(options);
+  const Ran shouted = run_brood({"--socket", agent.socket(), "run", "-i", "--image", "debian"},
+                                {.input = "quiet\n", .environment = {}});
+  CHECK(shouted.exit == 0);
+  CHECK(shouted.out == "QUIET\n");
+  const Ran asked = run_brood({"--socket", agent.socket(), "run", "--image", "debian",
+                               "--entrypoint", "", "--", "/bin/sh", "-c",
+                               "id -un; echo $MARK; pwd; cat /etc/debian_version; dpkg-query -W "
+                               "-f '${Package}' libc6; perl -e 'print 6 * 7'"});
+  INFO(asked.err);
+  CHECK(asked.exit == 0);
+  CHECK_THAT(asked.out, Contains("nobody\nhere\n/tmp\n12") && Contains("libc6"));
+
+  const Ran deployed = run_brood(
+      {"--socket", agent.socket(), "deploy", "shout", "--runtime", "debian", "--memory", "64MiB"});
+  INFO(deployed.err);
+  REQUIRE(deployed.exit == 0);
+  const Invoked answer = agent.invoke_bytes("shout", "hello");
+  INFO(answer.body);
+  CHECK(answer.ok());
+  CHECK(answer.body == "HELLO");
 }
