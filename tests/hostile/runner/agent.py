@@ -206,12 +206,12 @@ class Agent:
             raise Trouble(f"{probe} was not carried out: {answer.ending} {answer.body.decode()[:1500]}")
         return answer.json()["outcomes"]
 
-    def probe_as_command(self, probe, arguments=None, user=None):
+    def probe_as_command(self, probe, arguments=None, user=None, image="python3"):
         """The same by `brood run`: the probes come on standard input, behind a line that says which."""
         seconds = int(self.SETTINGS["timeout"] * slowness())
         event = json.dumps({"probe": probe, "arguments": arguments or {}}).encode()
         done = subprocess.run(
-            [self.places.build + "/bin/brood", "--socket", self.socket, "run", "--image", "python3", "--memory",
+            [self.places.build + "/bin/brood", "--socket", self.socket, "run", "--image", image, "--memory",
              self.SETTINGS["memory"], *(["--user", user] if user else []), "--pids", str(self.SETTINGS["pids"]), "--timeout", f"{seconds}s", "--",
              "python3", "-I", "-B", "-c", COMMAND],
             input=event + b"\n" + self.places.package(), capture_output=True, timeout=seconds + 60, check=False)

@@ -19,6 +19,7 @@ from .room import Room
 from .rows import CLASSES, as_command, load, load_weakenings
 
 SKIPPED = 77
+IMPORTED = "imported"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,6 +51,10 @@ def carry_out_as_command(row, agent, _outside):
 
 def carry_out_as_root(row, agent, _outside):
     return agent.probe_as_command(row.probe, row.arguments, user="0:0")
+
+
+def carry_out_imported(row, agent, _outside):
+    return agent.probe_as_command(row.probe, row.arguments, image=IMPORTED)
 
 
 def carry_out(row, agent, outside):
@@ -134,6 +139,33 @@ def run_product(rows, places, room, report):
     tell_complaints(agent, "as it is shipped", report)
 
 
+def import_image(places, folder):
+    """A folder with the image python3 as it is, and once more as one that somebody else made: its root may be written
+    to, and root is who runs its commands."""
+    os.mkdir(folder, 0o755)
+    subprocess.run(["cp", "-a", places.images + "/python3", folder], check=True)
+    with open(folder + "/python3.tar", "wb") as tar:
+        subprocess.run(["tar", "-C", folder + "/python3/rootfs", "-cf", "-", "."], stdout=tar, check=True)
+    done = subprocess.run([places.build + "/bin/brood", "image", "import", folder + "/python3.tar", "--name", IMPORTED,
+                           "--images", folder], capture_output=True, text=True)
+    if done.returncode != 0:
+        raise Trouble("the image could not be imported: " + done.stderr[-1000:])
+    os.unlink(folder + "/python3.tar")
+
+
+def run_imported(rows, places, room, report):
+    wanted = [row for row in rows if as_command(row)]
+    if not wanted:
+        return
+    folder = room.scratch + "/images"
+    import_image(places, folder)
+    with Agent(dataclasses.replace(places, images=folder), room) as agent:
+        outside = Outside(agent)
+        for row in wanted:
+            run_as_command(row, agent, outside, report, IMPORTED, carry_out_imported, row.expected_of_imported())
+    tell_complaints(agent, "with an imported image", report)
+
+
 def run_controls(rows, places, room, report, weakenings):
     for name, weakening in weakenings.items():
         wanted = [(row, control) for row in rows for control in row.controls
@@ -209,6 +241,7 @@ def main(source, documentation):
     begin = time.monotonic()
     with Room() as room:
         run_product(rows, places, room, report)
+        run_imported(rows, places, room, report)
         if not options.no_controls:
             run_controls(rows, places, room, report, load_weakenings(folder))
         look_for_leftovers(places, room, report)

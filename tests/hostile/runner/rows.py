@@ -37,7 +37,11 @@ class Row:
     explanation: str = ""  # why one of those may get through
     command: bool = True  # whether the probe says as much when `brood run` starts it
     root: dict = dataclasses.field(default_factory=dict)  # what is also right where root inside runs it
+    imported: dict = dataclasses.field(default_factory=dict)  # and in an imported image, by root inside
     controls: tuple = ()
+
+    def expected_of_imported(self):
+        return {**self.expected_of_root(), **self.imported}
 
     def expected_of_root(self):
         return {**self.expect, **self.root}
