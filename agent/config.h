@@ -52,6 +52,7 @@ struct AgentConfig {
   std::uint64_t unpacked_limit = 256ULL << 20;  // of what is in it
   std::uint32_t unpacked_files = 20'000;
   std::chrono::milliseconds drain_timeout{30'000};
+  std::chrono::milliseconds command_idle{300'000};
   std::string log_level = "info";       // trace, debug, info, warn, error
   std::string log_format = "text";      // text or json
   std::vector<RuntimeConfig> runtimes;  // others: each image with an interpreter, under its name

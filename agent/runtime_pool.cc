@@ -32,6 +32,9 @@ constexpr std::uint32_t kMostDeferrals = 50;          // … but not for ever, �
 constexpr std::uint32_t kFewDeferrals = 5;            // … and not for long where stock is low
 constexpr std::size_t kLowStock = 4;                  // the part of the target that is low
 constexpr std::size_t kStartingAtOnce = 2;
+constexpr milliseconds kAreaWait{20};  // between two looks whether an area of uids is free …
+constexpr std::uint32_t kMostAreaWaits =
+    500;  // … which is killed for, and takes far less than that
 // What takes longer hangs: far above what a slow and busy host needs (tens of milliseconds here).
 constexpr std::int64_t kBootLimit = 20 * kSecond;
 constexpr std::int64_t kSetupLimit = 10 * kSecond;
@@ -108,7 +111,7 @@ void RuntimePool::start() {
         digest_ = image_->manifest.digest;
         interpreter_ = image_->manifest.interpreter;
         if (const auto status = start_zygote(); !status) {
-          back_off(status.error().message());
+          start_failed(status.error());
         }
       });
 }
@@ -138,6 +141,7 @@ base::Status RuntimePool::claim_resources() {
   BROOD_CHECK(cgroup.chown_procs(area.first_uid()));
   cgroup_ = std::move(cgroup);
   area_ = std::move(area);
+  area_waits_ = 0;
   return {};
 }
 
@@ -299,6 +303,21 @@ void RuntimePool::back_off(const std::string& problem) {
   if (failures_ >= kFailuresBeforeRefusing) {
     refuse_claims(problem);
   }
+  retry_after(pause);
+}
+
+// A full host is no fault of the runtime's, where one that is not used can make way.
+void RuntimePool::start_failed(const base::Error& error) {
+  if (error.code() == EUSERS && area_waits_ < kMostAreaWaits && context_.free_area()) {
+    ++area_waits_;
+    phase_ = Phase::backing_off;
+    return retry_after(kAreaWait);
+  }
+  area_waits_ = 0;
+  back_off(error.message());
+}
+
+void RuntimePool::retry_after(milliseconds pause) {
   retry_.expires_after(pause);
   retry_.async_wait([this](const boost::system::error_code& error) {
     if (error || phase_ != Phase::backing_off) {
@@ -309,7 +328,7 @@ void RuntimePool::back_off(const std::string& problem) {
       return start();
     }
     if (const auto status = start_zygote(); !status) {
-      back_off(status.error().message());
+      start_failed(status.error());
     }
   });
 }
@@ -517,8 +536,10 @@ std::shared_ptr<Sandbox> RuntimePool::take(SandboxOwner* owner) {
 }
 
 void RuntimePool::claim(std::weak_ptr<Claimant> claimant) {
-  if (phase_ == Phase::backing_off && failures_ >= kFailuresBeforeRefusing) {
-    boost::asio::post(context_.loop, [claimant = std::move(claimant), problem = problem_] {
+  const bool stopping = phase_ == Phase::stopping;
+  if (stopping || (phase_ == Phase::backing_off && failures_ >= kFailuresBeforeRefusing)) {
+    const std::string why = stopping ? "the runtime is stopping" : problem_;
+    boost::asio::post(context_.loop, [claimant = std::move(claimant), problem = why] {
       if (const auto waiting = claimant.lock()) {
         waiting->refuse(problem);
       }
@@ -738,6 +759,16 @@ std::shared_ptr<Sandbox> RuntimePool::find(std::string_view id) const {
   const auto found = std::find_if(sandboxes_.begin(), sandboxes_.end(),
                                   [&](const auto& one) { return one.second->id() == id; });
   return found == sandboxes_.end() ? nullptr : found->second;
+}
+
+bool RuntimePool::in_use() const {
+  const auto lives = [](const auto& numbered) {
+    const auto state = numbered.second->state();
+    return state == Sandbox::State::pool || state == Sandbox::State::idle ||
+           state == Sandbox::State::running;
+  };
+  const auto alive = std::count_if(sandboxes_.begin(), sandboxes_.end(), lives);
+  return has_claims() || static_cast<std::size_t>(alive) > ready_.size();
 }
 
 void RuntimePool::list(std::vector<SandboxStatus>& into) const {
