@@ -72,10 +72,12 @@ base::Result<std::unique_ptr<Agent>> Agent::start(boost::asio::io_context& loop,
   const auto deadly =
       agent->features_.seccomp_notify ? isolate::Deadly::notify : isolate::Deadly::kill;
   BROOD_TRY(agent->sandbox_filter_, isolate::sandbox_filter(deadly));
+  BROOD_TRY(agent->strict_filter_, isolate::sandbox_filter(deadly, isolate::SetId::refused));
   BROOD_TRY(agent->zygote_filter_, isolate::zygote_filter());
   BROOD_TRY(agent->own_area_, UidArea::claim(config.run_dir + "/areas"));
   agent->maker_ = std::make_unique<Maker>(loop);
   agent->disk_ = std::make_unique<Maker>(loop);
+  agent->mounter_ = std::make_unique<Maker>(loop);
   BROOD_CHECK(agent->open_stores());
   agent->make_commands();
   agent->find_runtimes();
@@ -90,6 +92,7 @@ Agent::~Agent() {
   if (maker_ != nullptr) {
     maker_->finish();
     disk_->finish();
+    mounter_->finish();
   }
 }
 
@@ -163,6 +166,7 @@ PoolContext Agent::pool_context() {
                      .cgroups = *cgroups_,
                      .features = features_,
                      .sandbox_filter = sandbox_filter_,
+                     .strict_filter = strict_filter_,
                      .zygote_filter = zygote_filter_,
                      .slots = *slots_,
                      .output = output_,
@@ -528,6 +532,8 @@ void Agent::make_commands() {
   commands_ = std::make_unique<Commands>(CommandsContext{
       .loop = loop_,
       .config = config_,
+      .mounter = *mounter_,
+      .host_mounts = host_mounts_.get(),
       .soft_limits = [this] { return !limits_not_enforced_.empty(); },
       .count_running = [this](int change) { running_ += change; },
       .add_pool = [this](const RuntimeConfig& config) { return add_runtime(config); },
@@ -654,6 +660,7 @@ void Agent::finish_drain(std::function<void()> done) {
   stop_pools([this, done = std::move(done)] {
     maker_->finish();
     disk_->finish();
+    mounter_->finish();
     metrics_->close();
     runners_.clear();
     removed_.clear();

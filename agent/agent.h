@@ -103,6 +103,7 @@ class Agent : public Service {
   base::UniqueFd host_mounts_;  // the mount namespace that it was started in
   isolate::Features features_;
   isolate::Filter sandbox_filter_;
+  isolate::Filter strict_filter_;
   isolate::Filter zygote_filter_;
   std::optional<UidArea> own_area_;
   std::optional<cgroups::Subtree> cgroups_;
@@ -112,8 +113,9 @@ class Agent : public Service {
   std::optional<Registry> registry_;  // used on the disk thread once the agent serves
   std::unique_ptr<LogStore> log_store_;
   std::unique_ptr<Metrics> metrics_;
-  std::unique_ptr<Maker> maker_;  // sandboxes
-  std::unique_ptr<Maker> disk_;   // registry and archives
+  std::unique_ptr<Maker> maker_;    // sandboxes
+  std::unique_ptr<Maker> disk_;     // registry and archives
+  std::unique_ptr<Maker> mounter_;  // what touches folders of clients
   std::unique_ptr<CodeStore> code_;
   struct Runtime {
     std::unique_ptr<RuntimePool> pool;

@@ -35,19 +35,28 @@ Commands::~Commands() = default;
 
 // --- pools ---------------------------------------------------------------------------------------
 
-RuntimePool& Commands::pool_of(const rootfs::Manifest& image, rootfs::ImageUser user) {
+Commands::Room Commands::room_for(const CommandRequest& request, const rootfs::Manifest& image) {
+  if (std::any_of(request.binds.begin(), request.binds.end(),
+                  [](const Bind& bind) { return !bind.read_only; })) {
+    return Room::shared;
+  }
+  return !request.tmpfs.empty() && !is_imported(image) ? Room::writable : Room::usual;
+}
+
+RuntimePool& Commands::pool_of(const rootfs::Manifest& image, rootfs::ImageUser user, Room room) {
   wind_down_former(image);
-  Pool& pool = pools_[{image.name, user}];
+  Pool& pool = pools_[{image.name, user, room}];
   pool.used_ns = monotonic_ns();
   if (pool.pool == nullptr) {
     RuntimeConfig config;
-    config.name = free_name(image, user);
+    config.name = free_name(image, user, room);
     config.image = image.name;
     config.kind = RuntimeKind::commands;
     config.pool_min = kCommandPool;
     config.uid = user.uid;
     config.gid = user.gid;
-    config.writable_root = is_imported(image);
+    config.writable_root = is_imported(image) || room != Room::usual;
+    config.set_id_refused = room == Room::shared;
     pool.pool = context_.add_pool(config);
     look_again();
   }
@@ -55,11 +64,12 @@ RuntimePool& Commands::pool_of(const rootfs::Manifest& image, rootfs::ImageUser 
 }
 
 // No image's name begins so, nor has a capital letter.
-std::string Commands::free_name(const rootfs::Manifest& image, rootfs::ImageUser user) {
+std::string Commands::free_name(const rootfs::Manifest& image, rootfs::ImageUser user, Room room) {
   std::string name = "run." + image.name;
   if (user != default_user(image)) {
     name += ".U" + std::to_string(user.uid) + "G" + std::to_string(user.gid);
   }
+  name += room == Room::shared ? ".S" : room == Room::writable ? ".W" : "";
   return context_.has_pool(name) ? name + ".R" + std::to_string(++former_names_) : name;
 }
 
@@ -185,12 +195,14 @@ tl::expected<std::shared_ptr<CommandHandle>, Failure> Commands::run(CommandReque
   if (!user) {
     return tl::unexpected(invalid("user: " + user.error().message()));
   }
-  RuntimePool& pool = pool_of(**image, *user);
+  RuntimePool& pool = pool_of(**image, *user, room_for(request, **image));
   pool.start();
   const auto runner =
       std::make_shared<CommandRunner>(CommandContext{.loop = context_.loop,
                                                      .soft_limits = context_.soft_limits(),
-                                                     .count_running = context_.count_running},
+                                                     .count_running = context_.count_running,
+                                                     .mounter = &context_.mounter,
+                                                     .host_mounts = context_.host_mounts},
                                       pool, std::move(request), std::move(callbacks));
   std::erase_if(running_, [](const auto& one) { return one.expired(); });
   running_.push_back(runner);

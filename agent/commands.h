@@ -27,6 +27,8 @@ class CommandRunner;
 struct CommandsContext {
   boost::asio::io_context& loop;
   const AgentConfig& config;
+  Maker& mounter;                          // blocks on folders of clients, and on nothing else
+  int host_mounts = -1;                    // the mount namespace that the agent was started in
   std::function<bool()> soft_limits;       // this host's cgroups cannot hold all limits
   std::function<void(int)> count_running;  // +1 and -1
   std::function<RuntimePool*(const RuntimeConfig&)> add_pool;
@@ -59,9 +61,17 @@ class Commands {
   void stop();
 
  private:
+  // What its sandboxes may do that the image's usual ones may not: Landlock's rules and the seccomp
+  // filter are there before anybody says what is mounted.
+  enum class Room {
+    usual,
+    writable,  // write where a tmpfs is mounted
+    shared,    // write to the host's folders, and make nothing there that runs as its owner
+  };
   struct Kind {  // a pool for each
     std::string image;
     rootfs::ImageUser user;
+    Room room = Room::usual;
     auto operator<=>(const Kind&) const = default;
   };
   struct Pool {
@@ -69,8 +79,9 @@ class Commands {
     std::int64_t used_ns = 0;  // when somebody last asked for it, or something last ran in it
     bool stopping = false;     // and winding down
   };
-  RuntimePool& pool_of(const rootfs::Manifest& image, rootfs::ImageUser user);
-  std::string free_name(const rootfs::Manifest& image, rootfs::ImageUser user);
+  static Room room_for(const CommandRequest& request, const rootfs::Manifest& image);
+  RuntimePool& pool_of(const rootfs::Manifest& image, rootfs::ImageUser user, Room room);
+  std::string free_name(const rootfs::Manifest& image, rootfs::ImageUser user, Room room);
   void wind_down_former(const rootfs::Manifest& image);
   void wind_down_idle();
   void end_what_is_wound_down();

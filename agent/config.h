@@ -31,6 +31,7 @@ struct RuntimeConfig {
   std::uint32_t uid = 1000;
   std::uint32_t gid = 1000;
   bool writable_root = false;
+  bool set_id_refused = false;  // isolate::SetId
 };
 
 struct AgentConfig {

@@ -120,11 +120,13 @@ base::Status RuntimePool::claim_resources() {
   if (area_) {
     return {};
   }
-  BROOD_TRY(sandbox_plan_, isolate::plan_sandbox({.uid = config_.uid,
-                                                  .gid = config_.gid,
-                                                  .writable_root = config_.writable_root,
-                                                  .filter = context_.sandbox_filter},
-                                                 context_.features));
+  BROOD_TRY(sandbox_plan_,
+            isolate::plan_sandbox({.uid = config_.uid,
+                                   .gid = config_.gid,
+                                   .writable_root = config_.writable_root,
+                                   .filter = config_.set_id_refused ? context_.strict_filter
+                                                                    : context_.sandbox_filter},
+                                  context_.features));
   if (const auto able = rootfs::can_map_ids(image_->root.get()); able) {
     map_ids_ = true;
   } else {
@@ -478,6 +480,7 @@ void RuntimePool::order(SandboxParts parts) {
       std::make_shared<Sandbox>(context_.loop, config_.name, area_->first_uid() + uid_first,
                                 std::move(parts), context_.config.response_limit, context_.output);
   sandbox->inside_uid = config_.uid;
+  sandbox->inside_gid = config_.gid;
   sandboxes_.emplace(number, sandbox);
   starting_.insert(number);
   watch();

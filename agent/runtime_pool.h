@@ -47,6 +47,7 @@ struct PoolContext {
   const cgroups::Subtree& cgroups;
   const isolate::Features& features;
   const isolate::Filter& sandbox_filter;
+  const isolate::Filter& strict_filter;  // SetId::refused
   const isolate::Filter& zygote_filter;
   rootfs::CodeSlots& slots;  // used on the maker's thread only
   OutputTurns& output;
