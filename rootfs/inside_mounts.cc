@@ -14,6 +14,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <thread>
 
@@ -69,10 +70,18 @@ struct Report {
 
 class Inside {
  public:
-  Inside(const InsidePlan& plan, int report_fd) : plan_(plan), report_fd_(report_fd) {
+  Inside(const InsidePlan& plan, int pidfd, int report_fd)
+      : plan_(plan), report_fd_(report_fd), kept_{pidfd, report_fd} {
     report_.mount = plan.mounts.size();
+    for (const InsideMount& mount : plan.mounts) {
+      if (mount.mount) {
+        kept_.push_back(mount.mount.get());
+      }
+    }
+    std::sort(kept_.begin(), kept_.end());
   }
   [[noreturn]] void run(int pidfd) {
+    close_others();
     const bool done = enter(pidfd) && mount_all() && seal_root();
     if (!done) {
       (void)!::write(report_fd_, &report_, sizeof report_);
@@ -81,6 +90,18 @@ class Inside {
   }
 
  private:
+  // Whoever waits for a connection's end must not wait for this process.
+  void close_others() const {
+    unsigned from = 0;
+    for (const int kept : kept_) {
+      if (static_cast<unsigned>(kept) > from) {
+        ::syscall(SYS_close_range, from, static_cast<unsigned>(kept) - 1, 0);
+      }
+      from = static_cast<unsigned>(kept) + 1;
+    }
+    ::syscall(SYS_close_range, from, ~0U, 0);
+  }
+
   bool failed(const char* what, int error = errno) {
     report_.what = what;
     report_.error = error;
@@ -220,6 +241,7 @@ class Inside {
 
   const InsidePlan& plan_;
   int report_fd_;
+  std::vector<int> kept_;
   int root_ = -1;
   Report report_;
 };
@@ -275,11 +297,12 @@ Status mount_inside(int pidfd, const InsidePlan& plan) {
   const UniqueFd from(ends[0]);
   UniqueFd to(ends[1]);
   const pid_t self = ::getpid();
+  Inside inside(plan, pidfd, to.get());  // it allocates: before the fork
   const pid_t pid = ::fork();
   if (pid == 0) {
     ::prctl(PR_SET_PDEATHSIG, SIGKILL);
     if (::getppid() == self) {
-      Inside(plan, to.get()).run(pidfd);
+      inside.run(pidfd);
     }
     ::_exit(1);
   }
