@@ -10,9 +10,9 @@
 #include <algorithm>
 
 #include "agent/clock.h"
-#include "agent/command_runner.h"
+#include "agent/commands.h"
 #include "agent/compile_job.h"
-#include "agent/execution.h"
+#include "agent/image_cache.h"
 #include "agent/native_function.h"
 #include "base/digest.h"
 #include "base/file.h"
@@ -28,9 +28,6 @@ namespace {
 // times what each runtime has.
 constexpr std::uint32_t kOwnWeight = 1000;
 constexpr const char* kDefaultImage = "base";
-// Sandboxes that wait for a command, once the first of an image has been run.
-constexpr std::uint32_t kCommandPool = 2;
-constexpr std::chrono::milliseconds kWindingPeriod{500};
 
 Failure not_found(std::string_view name) {
   return {404, "not_found", "there is no function '" + std::string(name) + "'"};
@@ -51,32 +48,6 @@ std::string environment_block(const FunctionSettings& settings) {
     block.append(key).append("=").append(value).push_back('\0');
   }
   return block;
-}
-
-bool is_imported(const rootfs::Manifest& image) {
-  return !image.source.empty();
-}
-
-// Where neither image nor client says: root, as other runtimes have it, of an image that was made
-// for them.
-rootfs::ImageUser default_user(const rootfs::Manifest& image) {
-  return is_imported(image) ? rootfs::ImageUser{} : rootfs::ImageUser{kInsideUid, kInsideUid};
-}
-
-base::Result<rootfs::ImageUser> user_of(const rootfs::Image& image, const std::string& wanted) {
-  if (wanted.empty()) {
-    return default_user(image.manifest);
-  }
-  const auto text_of = [&](const char* path) {
-    constexpr std::size_t kMost = 256 << 10;
-    const auto file =
-        rootfs::open_beneath(image.root.get(), path, O_RDONLY | O_NONBLOCK | O_NOFOLLOW);
-    return file
-               ? base::read_file_at(AT_FDCWD, "/proc/self/fd/" + std::to_string(file->get()), kMost)
-                     .value_or("")
-               : std::string();
-  };
-  return rootfs::resolve_user(wanted, text_of("etc/passwd"), text_of("etc/group"));
 }
 
 // A name for this agent's kernel objects that is the same after a restart on the same state
@@ -101,15 +72,19 @@ base::Result<std::unique_ptr<Agent>> Agent::start(boost::asio::io_context& loop,
   const auto deadly =
       agent->features_.seccomp_notify ? isolate::Deadly::notify : isolate::Deadly::kill;
   BROOD_TRY(agent->sandbox_filter_, isolate::sandbox_filter(deadly));
+  BROOD_TRY(agent->strict_filter_, isolate::sandbox_filter(deadly, isolate::SetId::refused));
   BROOD_TRY(agent->zygote_filter_, isolate::zygote_filter());
   BROOD_TRY(agent->own_area_, UidArea::claim(config.run_dir + "/areas"));
   agent->maker_ = std::make_unique<Maker>(loop);
   agent->disk_ = std::make_unique<Maker>(loop);
+  agent->mounter_ = std::make_unique<Maker>(loop);
   agent->metrics_ = std::make_unique<Metrics>();
   if (config.serves_one_command) {
+    agent->make_commands();
     return agent;
   }
   BROOD_CHECK(agent->open_stores());
+  agent->make_commands();
   agent->find_runtimes();
   BROOD_CHECK(agent->load_functions());
   return agent;
@@ -122,6 +97,7 @@ Agent::~Agent() {
   if (maker_ != nullptr) {
     maker_->finish();
     disk_->finish();
+    mounter_->finish();
   }
 }
 
@@ -194,13 +170,15 @@ PoolContext Agent::pool_context() {
                      .cgroups = *cgroups_,
                      .features = features_,
                      .sandbox_filter = sandbox_filter_,
+                     .strict_filter = strict_filter_,
                      .zygote_filter = zygote_filter_,
                      .slots = *slots_,
                      .output = output_,
                      .busy = [this] { return running_ > 0; },
                      .room = [this](Need need) { return room(need); },
                      .make_room = [this] { make_room(); },
-                     .count = [this](int change) { count_sandbox(change); }};
+                     .count = [this](int change) { count_sandbox(change); },
+                     .free_area = [this] { return commands_->free_area(); }};
 }
 
 // --- room for sandboxes --------------------------------------------------------------------------
@@ -295,7 +273,7 @@ RuntimePool* Agent::pool_of(const std::string& runtime) {
     return nullptr;
   }
   if (image->manifest.interpreter.empty()) {
-    const auto user = user_of(*image, image->manifest.config.user);
+    const auto user = user_of(config_.images_dir, image->manifest, image->manifest.config.user);
     if (!user) {
       spdlog::error("runtime {}: {}", runtime, user.error().message());
       return nullptr;
@@ -305,69 +283,6 @@ RuntimePool* Agent::pool_of(const std::string& runtime) {
     config.writable_root = is_imported(image->manifest);
   }
   return add_runtime(config);
-}
-
-// No image's name begins so, nor has a capital letter. An image that was replaced has a pool of its
-// own: what runs of the former one runs on.
-RuntimePool* Agent::command_pool_of(const rootfs::Manifest& image, rootfs::ImageUser user) {
-  std::erase_if(command_pools_, [&](const auto& kind_and_name) {
-    const auto& [kind, pool] = kind_and_name;
-    const std::string& digest = pools_.at(pool).pool->image_digest();
-    const bool former = kind.image == image.name && !digest.empty() && digest != image.digest;
-    if (former) {
-      winding_down_.insert(pool);
-    }
-    return former;
-  });
-  end_what_is_wound_down();
-  std::string& name = command_pools_[{image.name, user}];
-  if (!name.empty()) {
-    return pools_.at(name).pool.get();
-  }
-  name = "run." + image.name;
-  if (user != default_user(image)) {
-    name += ".U" + std::to_string(user.uid) + "G" + std::to_string(user.gid);
-  }
-  if (pools_.contains(name)) {
-    name += ".R" + std::to_string(++replaced_images_);
-  }
-  RuntimeConfig config;
-  config.name = name;
-  config.image = image.name;
-  config.kind = RuntimeKind::commands;
-  config.pool_min = config_.serves_one_command ? 0 : kCommandPool;
-  config.uid = user.uid;
-  config.gid = user.gid;
-  config.writable_root = is_imported(image);
-  return add_runtime(config);
-}
-
-void Agent::end_what_is_wound_down() {
-  for (auto name = winding_down_.begin(); name != winding_down_.end();) {
-    RuntimePool& pool = *pools_.at(*name).pool;
-    pool.make_no_stock();
-    if (pool.alive() > 0 || pool.has_claims()) {
-      ++name;
-      continue;
-    }
-    pool.stop([this, name = *name] {
-      boost::asio::post(loop_, [this, name] {
-        if (!draining_) {
-          stopped_pools_.push_back(pools_.extract(name));
-        }
-      });
-    });
-    name = winding_down_.erase(name);
-  }
-  if (winding_down_.empty()) {
-    return;
-  }
-  winding_timer_.expires_after(kWindingPeriod);
-  winding_timer_.async_wait([this](const boost::system::error_code& error) {
-    if (!error && !draining_) {
-      end_what_is_wound_down();
-    }
-  });
 }
 
 base::Status Agent::load_functions() {
@@ -617,92 +532,50 @@ std::shared_ptr<InvocationHandle> Agent::invoke(InvocationRequest request,
 
 // --- commands ------------------------------------------------------------------------------------
 
+void Agent::make_commands() {
+  commands_ = std::make_unique<Commands>(CommandsContext{
+      .loop = loop_,
+      .config = config_,
+      .mounter = *mounter_,
+      .host_mounts = host_mounts_.get(),
+      .soft_limits = [this] { return !limits_not_enforced_.empty(); },
+      .count_running = [this](int change) { running_ += change; },
+      .add_pool = [this](const RuntimeConfig& config) { return add_runtime(config); },
+      .has_pool = [this](const std::string& name) { return pools_.contains(name); },
+      .drop_pool =
+          [this](const std::string& name) { stopped_pools_.push_back(pools_.extract(name)); },
+      .find_sandbox =
+          [this](std::string_view id) {
+            for (const auto& [name, runtime] : pools_) {
+              if (auto sandbox = runtime.pool->find(id)) {
+                return sandbox;
+              }
+            }
+            return std::shared_ptr<Sandbox>();
+          }});
+}
+
 tl::expected<std::shared_ptr<CommandHandle>, Failure> Agent::run(CommandRequest request,
                                                                  CommandCallbacks callbacks) {
   if (draining_) {
     return tl::unexpected(Failure{503, "draining", "the agent is stopping"});
   }
-  if (!rootfs::is_image_name(request.image)) {
-    return tl::unexpected(invalid("image: that is not a name for an image"));
-  }
-  const auto image = rootfs::open_image(config_.images_dir, request.image);
-  if (!image) {
-    const bool missing = image.error().code() == ENOENT;
-    return tl::unexpected(
-        missing ? Failure{404, "not_found",
-                          "there is no image '" + request.image + "' in " + config_.images_dir}
-                : internal(image.error()));
-  }
-  request = resolve(std::move(request), image->manifest.config);
-  if (auto problem = validate_resolved(request); !problem.empty()) {
-    return tl::unexpected(invalid(std::move(problem)));
-  }
-  const auto user = user_of(*image, request.user);
-  if (!user) {
-    return tl::unexpected(invalid("user: " + user.error().message()));
-  }
-  RuntimePool* pool = command_pool_of(image->manifest, *user);
-  pool->start();
-  const auto runner = std::make_shared<CommandRunner>(
-      CommandContext{.loop = loop_,
-                     .soft_limits = !limits_not_enforced_.empty(),
-                     .count_running = [this](int change) { running_ += change; }},
-      *pool, std::move(request), std::move(callbacks));
-  std::erase_if(commands_, [](const auto& one) { return one.expired(); });
-  commands_.push_back(runner);
-  runner->start();
-  return runner;
-}
-
-tl::expected<std::shared_ptr<Sandbox>, Failure> Agent::command_sandbox(std::string_view id) const {
-  for (const auto& [name, runtime] : pools_) {
-    const auto sandbox = runtime.pool->find(id);
-    if (sandbox != nullptr && !sandbox->command.empty()) {
-      return sandbox;
-    }
-  }
-  return tl::unexpected(
-      Failure{404, "not_found", "no sandbox '" + std::string(id) + "' runs a command"});
+  return commands_->run(std::move(request), std::move(callbacks));
 }
 
 tl::expected<std::shared_ptr<CommandHandle>, Failure> Agent::execute(std::string_view sandbox,
                                                                      CommandRequest request,
                                                                      CommandCallbacks callbacks) {
-  request =
-      resolve(std::move(request), {});  // the image is the sandbox's: only what is said counts
-  if (auto problem = validate_resolved(request); !problem.empty()) {
-    return tl::unexpected(invalid(std::move(problem)));
-  }
-  const auto found = command_sandbox(sandbox);
-  if (!found) {
-    return tl::unexpected(found.error());
-  }
-  return Execution::start(loop_, *found, std::move(request), std::move(callbacks));
+  return commands_->execute(sandbox, std::move(request), std::move(callbacks));
 }
 
 tl::expected<void, Failure> Agent::signal(std::string_view sandbox, std::uint32_t process,
                                           int number) {
-  const auto found = command_sandbox(sandbox);
-  if (!found) {
-    return tl::unexpected(found.error());
-  }
-  const auto sent =
-      process == 0 ? (*found)->signal_handler(number) : (*found)->signal_process(process, number);
-  if (!sent) {
-    return tl::unexpected(conflict(sent.error().message()));
-  }
-  return {};
+  return commands_->signal(sandbox, process, number);
 }
 
 tl::expected<void, Failure> Agent::set_paused(std::string_view sandbox, bool paused) {
-  const auto found = command_sandbox(sandbox);
-  if (!found) {
-    return tl::unexpected(found.error());
-  }
-  if (const auto done = (*found)->freeze(paused); !done) {
-    return tl::unexpected(internal(done.error()));
-  }
-  return {};
+  return commands_->set_paused(sandbox, paused);
 }
 
 // --- what there is -------------------------------------------------------------------------------
@@ -787,14 +660,11 @@ void Agent::finish_drain(std::function<void()> done) {
   for (const auto& runner : removed_) {
     runner->stop();
   }
-  for (const auto& command : commands_) {
-    if (const auto runner = command.lock()) {
-      runner->stop();
-    }
-  }
+  commands_->stop();
   stop_pools([this, done = std::move(done)] {
     maker_->finish();
     disk_->finish();
+    mounter_->finish();
     metrics_->close();
     runners_.clear();
     removed_.clear();

@@ -20,11 +20,10 @@
 #include "agent/runtime_pool.h"
 #include "agent/service.h"
 #include "cgroups/subtree.h"
-#include "rootfs/image_user.h"
 
 namespace agent {
 
-class CommandRunner;
+class Commands;
 
 class Agent : public Service {
  public:
@@ -78,9 +77,7 @@ class Agent : public Service {
   void find_runtimes();
   PoolContext pool_context();
   RuntimePool* pool_of(const std::string& runtime);
-  RuntimePool* command_pool_of(const rootfs::Manifest& image, rootfs::ImageUser user);
-  void end_what_is_wound_down();
-  tl::expected<std::shared_ptr<Sandbox>, Failure> command_sandbox(std::string_view id) const;
+  void make_commands();
   bool room(Need need) const;
   std::size_t waiting_for_room() const;
   void make_room();
@@ -106,6 +103,7 @@ class Agent : public Service {
   base::UniqueFd host_mounts_;  // the mount namespace that it was started in
   isolate::Features features_;
   isolate::Filter sandbox_filter_;
+  isolate::Filter strict_filter_;
   isolate::Filter zygote_filter_;
   std::optional<UidArea> own_area_;
   std::optional<cgroups::Subtree> cgroups_;
@@ -115,8 +113,9 @@ class Agent : public Service {
   std::optional<Registry> registry_;  // used on the disk thread once the agent serves
   std::unique_ptr<LogStore> log_store_;
   std::unique_ptr<Metrics> metrics_;
-  std::unique_ptr<Maker> maker_;  // sandboxes
-  std::unique_ptr<Maker> disk_;   // registry and archives
+  std::unique_ptr<Maker> maker_;    // sandboxes
+  std::unique_ptr<Maker> disk_;     // registry and archives
+  std::unique_ptr<Maker> mounter_;  // what touches folders of clients
   std::unique_ptr<CodeStore> code_;
   struct Runtime {
     std::unique_ptr<RuntimePool> pool;
@@ -127,18 +126,9 @@ class Agent : public Service {
   std::map<std::string, Runtime, std::less<>> pools_;
   // Kept to the end: what they have asked others for may still be answered.
   std::vector<decltype(pools_)::node_type> stopped_pools_;
-  struct CommandKind {  // a pool for each
-    std::string image;
-    rootfs::ImageUser user;
-    auto operator<=>(const CommandKind&) const = default;
-  };
-  std::map<CommandKind, std::string> command_pools_;  // their names
-  std::uint64_t replaced_images_ = 0;
-  std::set<std::string> winding_down_;  // pools of images that were replaced
-  boost::asio::steady_timer winding_timer_{loop_};
   Runners runners_;
   std::vector<std::shared_ptr<FunctionRunner>> removed_;  // that still run something
-  std::vector<std::weak_ptr<CommandRunner>> commands_;
+  std::unique_ptr<Commands> commands_;
   std::set<std::string> changing_;  // functions with a change under way
   int sandbox_count_ = 0;
   std::size_t making_room_ = 0;  // ended for it, and not yet gone

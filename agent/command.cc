@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <array>
+#include <set>
 
 #include "base/units.h"
 #include "rootfs/definition.h"
@@ -47,6 +48,64 @@ std::string check_environment(const CommandRequest& request) {
   return bytes > kMostEnvironmentBytes
              ? "environment: over " + base::format_bytes(kMostEnvironmentBytes) + " together"
              : "";
+}
+
+bool lies_in(std::string_view path, std::string_view folder) {
+  return path.substr(0, folder.size()) == folder &&
+         (path.size() == folder.size() || path[folder.size()] == '/');
+}
+
+std::string check_target(const std::string& target) {
+  constexpr std::size_t kLongest = 1024;
+  if (target.size() < 2 || target.front() != '/' || target.size() > kLongest || has_nul(target)) {
+    return "it is mounted at an absolute path of the sandbox that is not /";
+  }
+  for (std::size_t at = 1; at <= target.size();) {
+    const std::size_t end = std::min(target.find('/', at), target.size());
+    const std::string_view part = std::string_view(target).substr(at, end - at);
+    if (part.empty() || part == "." || part == "..") {
+      return "'" + target + "' has an empty part, . or .. in it";
+    }
+    at = end + 1;
+  }
+  for (const char* own : {"/proc", "/dev", "/sys"}) {
+    if (lies_in(target, own)) {
+      return "nothing is mounted in " + std::string(own);
+    }
+  }
+  return {};
+}
+
+std::string check_mounts(const CommandRequest& request) {
+  std::set<std::string> targets;
+  const auto check = [&](const char* field, const std::string& target) {
+    if (auto problem = check_target(target); !problem.empty()) {
+      return std::string(field) + ": " + problem;
+    }
+    return targets.insert(target).second
+               ? ""
+               : std::string(field) + ": '" + target + "' is mounted on twice";
+  };
+  if (request.binds.size() > kMostBinds || request.tmpfs.size() > kMostTmpfs) {
+    return "binds, tmpfs: at most 16 of each";
+  }
+  for (const Bind& bind : request.binds) {
+    if (auto problem = check("binds", bind.target); !problem.empty()) {
+      return problem;
+    }
+  }
+  for (const Tmpfs& tmpfs : request.tmpfs) {
+    if (auto problem = check("tmpfs", tmpfs.target); !problem.empty()) {
+      return problem;
+    }
+    if (tmpfs.bytes < 4096 || tmpfs.bytes > (64ULL << 30)) {
+      return "tmpfs: a size from 4KiB to 64GiB";
+    }
+    if (tmpfs.mode > 01777) {
+      return "tmpfs: a mode from 0 to 1777, in octal";
+    }
+  }
+  return {};
 }
 
 CommandEnd ended(CommandEnding ending, std::string message) {
@@ -121,6 +180,9 @@ std::string validate(const CommandRequest& request) {
   }
   if (request.timeout.count() < 0 || request.timeout > kLongestTimeout) {
     return "timeout: at most 24h";
+  }
+  if (auto problem = check_mounts(request); !problem.empty()) {
+    return problem;
   }
   if (request.terminal && (request.rows == 0 || request.columns == 0)) {
     return "terminal: it has rows and columns";

@@ -5,15 +5,30 @@
 #include <chrono>
 #include <cstdint>
 #include <map>
+#include <memory>
 #include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
 
 #include "agent/verdict.h"
+#include "base/fd.h"
 #include "rootfs/image_config.h"
 
 namespace agent {
+
+// A folder or a file of the host, which the client has opened with its own rights.
+struct Bind {
+  std::string target;       // absolute; inside
+  unsigned descriptor = 0;  // of those that came with the request, from 0
+  bool read_only = false;
+};
+struct Tmpfs {
+  std::string target;
+  std::uint64_t bytes = 64ULL << 20;  // 4 KiB to 64 GiB
+  std::uint32_t mode = 01777;         // of its root
+  bool exec = false;
+};
 
 struct CommandRequest {
   std::string image = "base";
@@ -32,8 +47,18 @@ struct CommandRequest {
   bool terminal = false;                      // its streams are one terminal, of this size
   std::uint16_t rows = 24;
   std::uint16_t columns = 80;
+  std::vector<Bind> binds{};
+  std::vector<Tmpfs> tmpfs{};
+  bool read_only = false;  // the root; /tmp and /dev/shm stay what they are
   unsigned client_uid = 0;
+  unsigned client_gid = 0;
+  // What came with the request (SCM_RIGHTS); at most kMostBinds.
+  std::shared_ptr<const std::vector<base::UniqueFd>> descriptors{};
+
+  bool has_mounts() const { return !binds.empty() || !tmpfs.empty() || read_only; }
 };
+constexpr std::size_t kMostBinds = 16;
+constexpr std::size_t kMostTmpfs = 16;
 
 // What the image says, under what is asked, as docker puts them together: its entrypoint before the
 // arguments, its command where there are none, its environment under the one asked for, its

@@ -1,10 +1,13 @@
 #include "agent/command_runner.h"
 
+#include <fcntl.h>
+
 #include <algorithm>
 #include <boost/asio/post.hpp>
 #include <utility>
 
 #include "agent/clock.h"
+#include "agent/command_mounts.h"
 #include "agent/command_streams.h"
 
 namespace agent {
@@ -53,11 +56,36 @@ bool CommandRunner::offer(const std::shared_ptr<Sandbox>& sandbox) {
   }
   sandbox_ = sandbox;
   sandbox->set_owner(this);
-  if (const base::Status status = begin(*sandbox); !status) {
-    sandbox->evidence().own_fault = "starting the command: " + status.error().message();
-    sandbox->kill();
-  }
+  request_.has_mounts() ? mount(*sandbox) : begin_or_kill(*sandbox);
   return true;
+}
+
+void CommandRunner::begin_or_kill(Sandbox& sandbox) {
+  if (const base::Status status = begin(sandbox); !status) {
+    sandbox.evidence().own_fault = "starting the command: " + status.error().message();
+    sandbox.kill();
+  }
+}
+
+// The sandbox may end meanwhile, and another take its number: the pidfd is of this one.
+void CommandRunner::mount(Sandbox& sandbox) {
+  const auto job = std::make_shared<const CommandMounts>(
+      CommandMounts{.request = request_,
+                    .pidfd = base::UniqueFd(::fcntl(sandbox.pidfd(), F_DUPFD_CLOEXEC, 0)),
+                    .uid = sandbox.host_uid() + sandbox.inside_uid,
+                    .gid = sandbox.host_uid() + sandbox.inside_gid,
+                    .host_mounts = context_.host_mounts});
+  context_.mounter->run([job] { return make_mounts(*job); },
+                        [self = shared_from_this()](const base::Status& made) {
+                          if (self->sandbox_ == nullptr) {
+                            return;  // it has gone, and that was told
+                          }
+                          if (made) {
+                            return self->begin_or_kill(*self->sandbox_);
+                          }
+                          self->sandbox_->evidence().own_fault = made.error().message();
+                          self->sandbox_->kill();
+                        });
 }
 
 base::Status CommandRunner::begin(Sandbox& sandbox) {

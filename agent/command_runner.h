@@ -19,6 +19,8 @@ struct CommandContext {
   boost::asio::io_context& loop;
   bool soft_limits = false;                // as of a function's: see BROOD_FLAG_SOFT_LIMITS
   std::function<void(int)> count_running;  // +1 and -1
+  Maker* mounter = nullptr;                // for what is mounted beside the root
+  int host_mounts = -1;
 };
 
 class CommandRunner : public CommandHandle,
@@ -46,6 +48,8 @@ class CommandRunner : public CommandHandle,
 
  private:
   void take_sandbox();
+  void mount(Sandbox& sandbox);
+  void begin_or_kill(Sandbox& sandbox);
   base::Status begin(Sandbox& sandbox);
   void arm_timeout();
   CommandEnd measured(Sandbox& sandbox) const;

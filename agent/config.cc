@@ -159,6 +159,13 @@ std::vector<Setting> all_settings() {
          return {};
        },
        [](const Config& c) { return quoted(base::format_duration(c.drain_timeout)); }},
+      {"command_idle", "TIME",
+       "how long an image that `brood run` has used is kept ready for the next one",
+       [](std::string_view t, Config& c) -> Status {
+         BROOD_TRY(c.command_idle, base::parse_duration(t));
+         return {};
+       },
+       [](const Config& c) { return quoted(base::format_duration(c.command_idle)); }},
       {"log_level", "LEVEL", "trace, debug, info, warn or error",
        [](std::string_view t, Config& c) {
          return take_choice(t, {"trace", "debug", "info", "warn", "error"}, c.log_level);

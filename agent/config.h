@@ -31,6 +31,7 @@ struct RuntimeConfig {
   std::uint32_t uid = 1000;
   std::uint32_t gid = 1000;
   bool writable_root = false;
+  bool set_id_refused = false;  // isolate::SetId
 };
 
 struct AgentConfig {
@@ -52,6 +53,7 @@ struct AgentConfig {
   std::uint64_t unpacked_limit = 256ULL << 20;  // of what is in it
   std::uint32_t unpacked_files = 20'000;
   std::chrono::milliseconds drain_timeout{30'000};
+  std::chrono::milliseconds command_idle{300'000};
   std::string log_level = "info";   // trace, debug, info, warn, error
   std::string log_format = "text";  // text or json
   // No functions: nothing is read or kept of them, and a pool of commands holds no stock. Not a key

@@ -32,6 +32,9 @@ constexpr std::uint32_t kMostDeferrals = 50;          // … but not for ever, �
 constexpr std::uint32_t kFewDeferrals = 5;            // … and not for long where stock is low
 constexpr std::size_t kLowStock = 4;                  // the part of the target that is low
 constexpr std::size_t kStartingAtOnce = 2;
+constexpr milliseconds kAreaWait{20};  // between two looks whether an area of uids is free …
+constexpr std::uint32_t kMostAreaWaits =
+    500;  // … which is killed for, and takes far less than that
 // What takes longer hangs: far above what a slow and busy host needs (tens of milliseconds here).
 constexpr std::int64_t kBootLimit = 20 * kSecond;
 constexpr std::int64_t kSetupLimit = 10 * kSecond;
@@ -109,7 +112,7 @@ void RuntimePool::start() {
         digest_ = image_->manifest.digest;
         interpreter_ = image_->manifest.interpreter;
         if (const auto status = start_zygote(); !status) {
-          back_off(status.error().message());
+          start_failed(status.error());
         }
       });
 }
@@ -118,11 +121,13 @@ base::Status RuntimePool::claim_resources() {
   if (area_) {
     return {};
   }
-  BROOD_TRY(sandbox_plan_, isolate::plan_sandbox({.uid = config_.uid,
-                                                  .gid = config_.gid,
-                                                  .writable_root = config_.writable_root,
-                                                  .filter = context_.sandbox_filter},
-                                                 context_.features));
+  BROOD_TRY(sandbox_plan_,
+            isolate::plan_sandbox({.uid = config_.uid,
+                                   .gid = config_.gid,
+                                   .writable_root = config_.writable_root,
+                                   .filter = config_.set_id_refused ? context_.strict_filter
+                                                                    : context_.sandbox_filter},
+                                  context_.features));
   if (const auto able = rootfs::can_map_ids(image_->root.get()); able) {
     map_ids_ = true;
   } else {
@@ -139,6 +144,7 @@ base::Status RuntimePool::claim_resources() {
   BROOD_CHECK(cgroup.chown_procs(area.first_uid()));
   cgroup_ = std::move(cgroup);
   area_ = std::move(area);
+  area_waits_ = 0;
   return {};
 }
 
@@ -300,6 +306,21 @@ void RuntimePool::back_off(const std::string& problem) {
   if (failures_ >= kFailuresBeforeRefusing) {
     refuse_claims(problem);
   }
+  retry_after(pause);
+}
+
+// A full host is no fault of the runtime's, where one that is not used can make way.
+void RuntimePool::start_failed(const base::Error& error) {
+  if (error.code() == EUSERS && area_waits_ < kMostAreaWaits && context_.free_area()) {
+    ++area_waits_;
+    phase_ = Phase::backing_off;
+    return retry_after(kAreaWait);
+  }
+  area_waits_ = 0;
+  back_off(error.message());
+}
+
+void RuntimePool::retry_after(milliseconds pause) {
   retry_.expires_after(pause);
   retry_.async_wait([this](const boost::system::error_code& error) {
     if (error || phase_ != Phase::backing_off) {
@@ -310,7 +331,7 @@ void RuntimePool::back_off(const std::string& problem) {
       return start();
     }
     if (const auto status = start_zygote(); !status) {
-      back_off(status.error().message());
+      start_failed(status.error());
     }
   });
 }
@@ -460,6 +481,7 @@ void RuntimePool::order(SandboxParts parts) {
       std::make_shared<Sandbox>(context_.loop, config_.name, area_->first_uid() + uid_first,
                                 std::move(parts), context_.config.response_limit, context_.output);
   sandbox->inside_uid = config_.uid;
+  sandbox->inside_gid = config_.gid;
   sandboxes_.emplace(number, sandbox);
   starting_.insert(number);
   watch();
@@ -518,8 +540,10 @@ std::shared_ptr<Sandbox> RuntimePool::take(SandboxOwner* owner) {
 }
 
 void RuntimePool::claim(std::weak_ptr<Claimant> claimant) {
-  if (phase_ == Phase::backing_off && failures_ >= kFailuresBeforeRefusing) {
-    boost::asio::post(context_.loop, [claimant = std::move(claimant), problem = problem_] {
+  const bool stopping = phase_ == Phase::stopping;
+  if (stopping || (phase_ == Phase::backing_off && failures_ >= kFailuresBeforeRefusing)) {
+    const std::string why = stopping ? "the runtime is stopping" : problem_;
+    boost::asio::post(context_.loop, [claimant = std::move(claimant), problem = why] {
       if (const auto waiting = claimant.lock()) {
         waiting->refuse(problem);
       }
@@ -739,6 +763,16 @@ std::shared_ptr<Sandbox> RuntimePool::find(std::string_view id) const {
   const auto found = std::find_if(sandboxes_.begin(), sandboxes_.end(),
                                   [&](const auto& one) { return one.second->id() == id; });
   return found == sandboxes_.end() ? nullptr : found->second;
+}
+
+bool RuntimePool::in_use() const {
+  const auto lives = [](const auto& numbered) {
+    const auto state = numbered.second->state();
+    return state == Sandbox::State::pool || state == Sandbox::State::idle ||
+           state == Sandbox::State::running;
+  };
+  const auto alive = std::count_if(sandboxes_.begin(), sandboxes_.end(), lives);
+  return has_claims() || static_cast<std::size_t>(alive) > ready_.size();
 }
 
 void RuntimePool::list(std::vector<SandboxStatus>& into) const {

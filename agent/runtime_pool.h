@@ -47,13 +47,16 @@ struct PoolContext {
   const cgroups::Subtree& cgroups;
   const isolate::Features& features;
   const isolate::Filter& sandbox_filter;
+  const isolate::Filter& strict_filter;  // SetId::refused
   const isolate::Filter& zygote_filter;
   rootfs::CodeSlots& slots;  // used on the maker's thread only
   OutputTurns& output;
-  std::function<bool()> busy;               // an invocation is under way: refill can wait
-  std::function<bool(Need)> room;           // one more sandbox is allowed on this host
-  std::function<void()> make_room;          // somebody waits, and there is none
-  std::function<void(int)> count;           // sandboxes begun (+1) and gone (-1)
+  std::function<bool()> busy;       // an invocation is under way: refill can wait
+  std::function<bool(Need)> room;   // one more sandbox is allowed on this host
+  std::function<void()> make_room;  // somebody waits, and there is none
+  std::function<void(int)> count;   // sandboxes begun (+1) and gone (-1)
+  // All areas of uids are taken. True: one will be free soon.
+  std::function<bool()> free_area = [] { return false; };
   std::function<void()> restarted = [] {};  // a zygote has died
 };
 
@@ -96,7 +99,9 @@ class RuntimePool : public SandboxOwner {
   bool has_claims() const { return !claims_.empty(); }
   // Gives up one of its stock.
   void end_one_ready();
-  std::size_t alive() const { return sandboxes_.size(); }
+  // Somebody waits for a sandbox, or has one that has not ended.
+  bool in_use() const;
+  bool has_area() const { return area_.has_value(); }
 
   void on_ready(Sandbox& sandbox) override;
   void on_loaded(Sandbox& sandbox) override;
@@ -112,6 +117,8 @@ class RuntimePool : public SandboxOwner {
   void zygote_booted(const std::string& version);
   void zygote_died(const std::string& problem);
   void back_off(const std::string& problem);
+  void start_failed(const base::Error& error);
+  void retry_after(std::chrono::milliseconds pause);
   void refuse_claims(const std::string& problem);
   void reap_former();
   void remove_lingering_soon();
@@ -153,6 +160,7 @@ class RuntimePool : public SandboxOwner {
   std::string problem_;
   std::uint64_t restarts_ = 0;
   std::uint32_t failures_ = 0;        // of the zygote, in a row
+  std::uint32_t area_waits_ = 0;      // for an area that will be free soon, in a row
   std::uint32_t setup_failures_ = 0;  // of sandboxes, in a row
   std::int64_t spawned_ns_ = 0;       // when the zygote's process was started
   std::int64_t booted_ns_ = 0;        // 0: the zygote is not up

@@ -117,6 +117,8 @@ class Sandbox : public std::enable_shared_from_this<Sandbox> {
   State state() const { return state_; }
   void set_state(State state) { state_ = state; }
   // Asks the kernel, for what the loop has not been told yet.
+  // Of pid 1; borrowed.
+  int pidfd() const { return init_.fd(); }
   bool has_ended() const { return init_ && init_.ended(); }
   const std::string& id() const { return id_; }
   std::uint64_t number() const { return parts_.number; }
@@ -138,6 +140,7 @@ class Sandbox : public std::enable_shared_from_this<Sandbox> {
   std::string function;                   // bound to it; empty in the pool
   std::string command;                    // or what it runs, for people
   std::uint32_t inside_uid = kInsideUid;  // who that is, in the sandbox's numbers
+  std::uint32_t inside_gid = kInsideUid;
   SandboxParts release_parts() { return std::move(parts_); }
 
  private:

@@ -4,6 +4,7 @@
 #include <sys/file.h>
 
 #include <algorithm>
+#include <cerrno>
 
 #include "base/file.h"
 
@@ -25,9 +26,9 @@ base::Result<UidArea> UidArea::claim(const std::string& lock_dir) {
       return UidArea(std::move(lock), kFirstArea + area * kUidsPerArea);
     }
   }
-  return base::fail_because(
-      "all " + std::to_string(kAreaCount) + " areas of sandbox uids are taken (" + lock_dir + ")",
-      "use fewer runtimes, or stop another agent");
+  return base::fail(
+      base::Error("all " + std::to_string(kAreaCount) + " areas of sandbox uids are taken", EUSERS,
+                  lock_dir, "use fewer runtimes, or stop another agent"));
 }
 
 std::uint32_t UidArea::take_slot() {

@@ -23,7 +23,7 @@ constexpr std::uint32_t kAreaCount = 15;
 // are handed out lowest first and may be given back in any order.
 class UidArea {
  public:
-  // Claims a free area below `lock_dir` (made 0700 if need be). Fails when all are taken.
+  // Claims a free area below `lock_dir` (made 0700 if need be). EUSERS: all are taken.
   static base::Result<UidArea> claim(const std::string& lock_dir);
 
   std::uint32_t first_uid() const { return first_uid_; }

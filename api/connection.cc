@@ -13,6 +13,7 @@
 #include <boost/beast/core/flat_buffer.hpp>
 #include <boost/beast/http/error.hpp>
 #include <boost/beast/http/parser.hpp>
+#include <charconv>
 #include <cstring>
 #include <optional>
 #include <string>
@@ -93,6 +94,7 @@ struct Head {
   std::string_view api_version;
   std::string_view transfer_encoding;
   std::string_view expect;
+  std::string_view descriptors;
   int hosts = 0;
 };
 
@@ -101,6 +103,8 @@ void take_unknown_field(std::string_view name, std::string_view value, Head& hea
     head.file_name = value;
   } else if (boost::beast::iequals(name, "Brood-Api-Version")) {
     head.api_version = value;
+  } else if (boost::beast::iequals(name, "Brood-Descriptors")) {
+    head.descriptors = value;
   }
 }
 
@@ -178,6 +182,49 @@ Refusal too_large(BodyUse use, std::uint64_t limit) {
           {}};
 }
 
+// How many descriptors are to come with the body; nothing where that cannot be.
+std::optional<std::size_t> descriptor_count(std::string_view text) {
+  std::size_t count = 0;
+  const auto [rest, error] = std::from_chars(text.data(), text.data() + text.size(), count);
+  if (error != std::errc{} || rest != text.data() + text.size() || count == 0 ||
+      count > agent::kMostBinds) {
+    return std::nullopt;
+  }
+  return count;
+}
+
+// One read, with what came along: -1 with errno as recvmsg has it; EPROTO when that was more than
+// a request may bring.
+ssize_t receive_with_descriptors(int socket, asio::mutable_buffer into,
+                                 std::vector<base::UniqueFd>& descriptors) {
+  alignas(cmsghdr) char room[CMSG_SPACE(agent::kMostBinds * sizeof(int))] = {};
+  iovec piece{into.data(), into.size()};
+  msghdr header{};
+  header.msg_iov = &piece;
+  header.msg_iovlen = 1;
+  header.msg_control = room;
+  header.msg_controllen = sizeof room;
+  const ssize_t got = ::recvmsg(socket, &header, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
+  if (got < 0) {
+    return got;
+  }
+  for (cmsghdr* part = CMSG_FIRSTHDR(&header); part != nullptr; part = CMSG_NXTHDR(&header, part)) {
+    for (std::size_t at = CMSG_LEN(0);
+         part->cmsg_level == SOL_SOCKET && part->cmsg_type == SCM_RIGHTS &&
+         at + sizeof(int) <= part->cmsg_len;
+         at += sizeof(int)) {
+      int one = -1;
+      std::memcpy(&one, reinterpret_cast<const char*>(part) + at, sizeof one);
+      descriptors.emplace_back(one);
+    }
+  }
+  if ((header.msg_flags & MSG_CTRUNC) != 0 || descriptors.size() > agent::kMostBinds) {
+    errno = EPROTO;
+    return -1;
+  }
+  return got;
+}
+
 // All of it or nothing.
 bool send_with_descriptors(int socket, std::string_view bytes,
                            const std::vector<base::UniqueFd>& descriptors) {
@@ -235,6 +282,8 @@ class HttpConnection final : public Connection,
 
   void become_idle();
   void read_more();
+  void read_with_descriptors(asio::mutable_buffer target);
+  std::optional<Refusal> expect_descriptors(const Head& head);
   asio::mutable_buffer read_target();
   void on_read(error_code error, std::size_t size);
   void advance();
@@ -302,7 +351,9 @@ class HttpConnection final : public Connection,
   std::uint64_t body_size_ = 0;
   std::int64_t body_began_ = 0;
   std::string body_;
-  std::string scratch_;  // where an archive's pieces are read to
+  std::string scratch_;                   // where an archive's pieces are read to
+  std::size_t descriptors_expected_ = 0;  // with the body
+  std::vector<base::UniqueFd> descriptors_;
   std::unique_ptr<agent::Upload> upload_;
 
   std::shared_ptr<agent::InvocationHandle> invocation_;
@@ -342,8 +393,32 @@ void HttpConnection::read_more() {
     return;
   }
   reading_ = true;
+  if (descriptors_expected_ > 0) {
+    return read_with_descriptors(target);
+  }
   socket_.async_read_some(target, [self = shared_from_this()](error_code error, std::size_t size) {
     self->on_read(error, size);
+  });
+}
+
+// Asio's own reads leave descriptors behind, which the kernel then closes. So only a body that is
+// announced to bring some is read like this, and nothing else pays for it.
+void HttpConnection::read_with_descriptors(asio::mutable_buffer target) {
+  socket_.async_wait(asio::socket_base::wait_read, [self = shared_from_this(),
+                                                    target](error_code error) {
+    if (error || self->phase_ == Phase::closed) {
+      return self->on_read(error ? error : error_code(asio::error::operation_aborted), 0);
+    }
+    const ssize_t got =
+        receive_with_descriptors(self->socket_.native_handle(), target, self->descriptors_);
+    if (got < 0 && (errno == EAGAIN || errno == EINTR)) {
+      return self->read_with_descriptors(target);
+    }
+    if (got <= 0) {
+      return self->on_read(
+          got == 0 ? error_code(asio::error::eof) : error_code(asio::error::connection_reset), 0);
+    }
+    self->on_read({}, static_cast<std::size_t>(got));
   });
 }
 
@@ -448,6 +523,9 @@ void HttpConnection::on_head() {
   if (const auto refused = open_body(head)) {
     return refuse(*refused);
   }
+  if (const auto refused = expect_descriptors(head)) {
+    return refuse(*refused);
+  }
   invite_body(head);
   read_body();
 }
@@ -490,6 +568,25 @@ std::optional<Refusal> HttpConnection::open_body(const Head& head) {
     body_.reserve(static_cast<std::size_t>(body_left_));
   }
   extend_body_deadline();
+  return std::nullopt;
+}
+
+// They come with the body, and the body after the invitation: what comes with the head is read by
+// then, and its descriptors are gone.
+std::optional<Refusal> HttpConnection::expect_descriptors(const Head& head) {
+  descriptors_expected_ = 0;
+  descriptors_.clear();
+  if (head.descriptors.empty()) {
+    return std::nullopt;
+  }
+  const auto count = descriptor_count(head.descriptors);
+  if (!count || route_.endpoint != Endpoint::run || parser_->chunked() || body_left_ == 0 ||
+      head.expect.empty() || in_.size() > 0) {
+    return bad_request(
+        "Brood-Descriptors: 1 to 16, of POST /commands, with a Content-Length and Expect: "
+        "100-continue");
+  }
+  descriptors_expected_ = *count;
   return std::nullopt;
 }
 
@@ -692,6 +789,25 @@ void HttpConnection::serve_command() {
   if (!request) {
     return respond(reply_of(Refusal{400, "invalid_argument", request.error().message(), {}}));
   }
+  if (descriptors_.size() != std::exchange(descriptors_expected_, 0)) {
+    descriptors_.clear();
+    return respond(reply_of(
+        Refusal{400, "invalid_argument", "not as many descriptors came as were announced", {}}));
+  }
+  for (const agent::Bind& bind : request->binds) {
+    if (bind.descriptor >= descriptors_.size()) {
+      return respond(reply_of(Refusal{
+          400, "invalid_argument", "binds: there is no descriptor for " + bind.target, {}}));
+    }
+  }
+  ucred client{};
+  socklen_t size = sizeof client;
+  if (::getsockopt(socket_.native_handle(), SOL_SOCKET, SO_PEERCRED, &client, &size) != 0) {
+    return close();
+  }
+  request->client_gid = client.gid;
+  request->descriptors =
+      std::make_shared<const std::vector<base::UniqueFd>>(std::exchange(descriptors_, {}));
   request->client_uid = client_uid_;
   last_request_ = true;
   agent::CommandCallbacks callbacks{

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <charconv>
 #include <cmath>
 #include <cstdio>
 #include <ctime>
@@ -175,14 +176,69 @@ Status take_arguments(const Json& value, std::vector<std::string>& arguments) {
   return {};
 }
 
+Status take_mode(const Json& value, std::uint32_t& mode) {
+  const std::string text = value.is_string() ? value.get<std::string>() : "";
+  const auto [rest, error] = std::from_chars(text.data(), text.data() + text.size(), mode, 8);
+  if (text.empty() || error != std::errc{} || rest != text.data() + text.size()) {
+    return wrong("a mode in octal, as text");
+  }
+  return {};
+}
+
 template <typename Request>
 struct Field {
   std::string_view name;
   Status (*take)(const Json& value, Request& request);
 };
 
+template <typename Fields, typename Asked>
+Status take_field(const Fields& fields, const std::string& name, const Json& value,
+                  Asked& request) {
+  for (const auto& field : fields) {
+    if (field.name != name) {
+      continue;
+    }
+    if (auto taken = field.take(value, request); !taken) {
+      return base::fail(std::move(taken.error()).within("'" + name + "'"));
+    }
+    return {};
+  }
+  return base::fail_because("there is no field '" + name + "'");
+}
+
+template <typename Fields, typename One>
+Status take_list(const Fields& fields, const Json& value, std::vector<One>& list) {
+  if (!value.is_array()) {
+    return wrong("a list of objects");
+  }
+  for (const Json& object : value) {
+    if (!object.is_object()) {
+      return wrong("a list of objects");
+    }
+    One& one = list.emplace_back();
+    for (const auto& [key, field] : object.items()) {
+      BROOD_CHECK(take_field(fields, key, field, one));
+    }
+  }
+  return {};
+}
+
+using agent::Bind;
+constexpr std::array<Field<Bind>, 3> kBindFields{{
+    {"target", [](const Json& v, Bind& b) { return take_text(v, b.target); }},
+    {"descriptor", [](const Json& v, Bind& b) { return take_count(v, b.descriptor); }},
+    {"read_only", [](const Json& v, Bind& b) { return take_flag(v, b.read_only); }},
+}};
+using agent::Tmpfs;
+constexpr std::array<Field<Tmpfs>, 4> kTmpfsFields{{
+    {"target", [](const Json& v, Tmpfs& t) { return take_text(v, t.target); }},
+    {"size", [](const Json& v, Tmpfs& t) { return take_bytes(v, t.bytes); }},
+    {"mode", [](const Json& v, Tmpfs& t) { return take_mode(v, t.mode); }},
+    {"exec", [](const Json& v, Tmpfs& t) { return take_flag(v, t.exec); }},
+}};
+
 using Command = agent::CommandRequest;
-constexpr std::array<Field<Command>, 15> kCommandFields{{
+constexpr std::array<Field<Command>, 18> kCommandFields{{
     {"image", [](const Json& v, Command& r) { return take_text(v, r.image); }},
     {"arguments", [](const Json& v, Command& r) { return take_arguments(v, r.arguments); }},
     {"entrypoint",
@@ -196,6 +252,9 @@ constexpr std::array<Field<Command>, 15> kCommandFields{{
     {"timeout", [](const Json& v, Command& r) { return take_duration(v, r.timeout); }},
     {"file_size", [](const Json& v, Command& r) { return take_bytes(v, r.file_bytes); }},
     {"cpu_seconds", [](const Json& v, Command& r) { return take_count(v, r.cpu_seconds); }},
+    {"binds", [](const Json& v, Command& r) { return take_list(kBindFields, v, r.binds); }},
+    {"tmpfs", [](const Json& v, Command& r) { return take_list(kTmpfsFields, v, r.tmpfs); }},
+    {"read_only", [](const Json& v, Command& r) { return take_flag(v, r.read_only); }},
     {"terminal", [](const Json& v, Command& r) { return take_flag(v, r.terminal); }},
     {"rows", [](const Json& v, Command& r) { return take_count(v, r.rows); }},
     {"columns", [](const Json& v, Command& r) { return take_count(v, r.columns); }},
@@ -220,21 +279,6 @@ constexpr std::array<Field<Request>, 14> kFields{{
     {"idle", [](const Json& v, Request& r) { return take_duration(v, r.settings.idle); }},
     {"network", [](const Json& v, Request& r) { return take_text(v, r.settings.network); }},
 }};
-
-template <typename Fields, typename Asked>
-Status take_field(const Fields& fields, const std::string& name, const Json& value,
-                  Asked& request) {
-  for (const auto& field : fields) {
-    if (field.name != name) {
-      continue;
-    }
-    if (auto taken = field.take(value, request); !taken) {
-      return base::fail(std::move(taken.error()).within("'" + name + "'"));
-    }
-    return {};
-  }
-  return base::fail_because("there is no field '" + name + "'");
-}
 
 std::string print(const Json& document) {
   return document.dump(-1, ' ', false, Json::error_handler_t::replace);

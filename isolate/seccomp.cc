@@ -1,5 +1,6 @@
 #include "isolate/seccomp.h"
 
+#include <fcntl.h>
 #include <linux/audit.h>
 #include <linux/bpf_common.h>
 #include <linux/seccomp.h>
@@ -10,6 +11,7 @@
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -358,9 +360,77 @@ void refuse_terminal_injection(Filter& filter) {
   filter.insert(filter.begin(), front.begin(), front.end());
 }
 
+// By hand, too: of a call that may make a file, the mode counts only where the flags say that it
+// does, and says nothing otherwise.
+class SetIdRefusal {
+ public:
+  // The call's mode is the argument of this number; `flags`: and counts where that one creates.
+  void call(const char* name, unsigned mode, int flags = -1) {
+    const int number = ::seccomp_syscall_resolve_name_arch(kArchitecture, name);
+    if (number < 0) {
+      return;
+    }
+    Filter body;
+    if (flags >= 0) {
+      constexpr std::uint32_t kCreates = O_CREAT | (O_TMPFILE & ~O_DIRECTORY);
+      body.push_back(argument(static_cast<unsigned>(flags)));
+      body.push_back(sock_filter BPF_JUMP(BPF_JMP | BPF_JSET | BPF_K, kCreates, 0, 3));
+    }
+    body.push_back(argument(mode));
+    body.push_back(sock_filter BPF_JUMP(BPF_JMP | BPF_JSET | BPF_K, S_ISUID | S_ISGID, 0, 1));
+    body.push_back(sock_filter BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EPERM));
+    add(number, body);
+  }
+  void missing(const char* name) {
+    const int number = ::seccomp_syscall_resolve_name_arch(kArchitecture, name);
+    if (number >= 0) {
+      add(number, {sock_filter BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | ENOSYS)});
+    }
+  }
+  void put_before(Filter& filter) {
+    Filter front = {
+        sock_filter BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(seccomp_data, arch)),
+        sock_filter BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, kAuditArch, 1, 0),
+        // Another architecture is the rest's to judge; the jump may be long.
+        sock_filter BPF_STMT(BPF_JMP | BPF_JA, static_cast<std::uint32_t>(calls_.size())),
+    };
+    front.insert(front.end(), calls_.begin(), calls_.end());
+    filter.insert(filter.begin(), front.begin(), front.end());
+  }
+
+ private:
+  static sock_filter argument(unsigned index) {
+    // Little endian: the lower half first. The kernel takes modes and flags from there alone.
+    return sock_filter BPF_STMT(
+        BPF_LD | BPF_W | BPF_ABS,
+        static_cast<std::uint32_t>(offsetof(seccomp_data, args) + index * sizeof(std::uint64_t)));
+  }
+  void add(int number, const Filter& body) {
+    calls_.push_back(sock_filter BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(seccomp_data, nr)));
+    calls_.push_back(sock_filter BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K,
+                                          static_cast<std::uint32_t>(number), 0,
+                                          static_cast<std::uint8_t>(body.size())));
+    calls_.insert(calls_.end(), body.begin(), body.end());
+  }
+  Filter calls_;
+};
+
+void refuse_set_id(Filter& filter) {
+  SetIdRefusal refusal;
+  refusal.call("chmod", 1);
+  refusal.call("fchmod", 1);
+  refusal.call("fchmodat", 2);
+  refusal.call("fchmodat2", 2);
+  refusal.call("creat", 1);
+  refusal.call("open", 2, 1);
+  refusal.call("openat", 3, 2);
+  refusal.missing("openat2");
+  refusal.put_before(filter);
+}
+
 }  // namespace
 
-base::Result<Filter> sandbox_filter(Deadly deadly) {
+base::Result<Filter> sandbox_filter(Deadly deadly, SetId set_id) {
   BROOD_TRY(Builder builder, Builder::begin(SCMP_ACT_ERRNO(ENOSYS)));
   builder.rules(SCMP_ACT_ALLOW, kAllowed);
   builder.rules(SCMP_ACT_ERRNO(EPERM), kRefused);
@@ -384,6 +454,9 @@ base::Result<Filter> sandbox_filter(Deadly deadly) {
   }
   BROOD_TRY(Filter filter, builder.finish());
   refuse_terminal_injection(filter);
+  if (set_id == SetId::refused) {
+    refuse_set_id(filter);
+  }
   return filter;
 }
 

@@ -17,8 +17,14 @@ namespace isolate {
 //   (i386, x32): death.
 enum class Deadly { notify, kill };
 
+// Whether a program may make a file whose program runs as its owner (set-uid and set-gid bits).
+// Refused, for sandboxes that write to a folder of the host: chmod and its kin, and open and creat,
+// answer EPERM where a mode has one of these bits, and openat2, whose mode no filter can see,
+// ENOSYS.
+enum class SetId { allowed, refused };
+
 // The filter of a sandbox. Only for x86_64 and aarch64; ENOTSUP elsewhere. Takes about 3 ms.
-base::Result<Filter> sandbox_filter(Deadly deadly);
+base::Result<Filter> sandbox_filter(Deadly deadly, SetId set_id = SetId::allowed);
 
 // The filter of a zygote: its children still have to mount and to drop powers, so it refuses
 // (EPERM) what neither they nor it ever need. Filters add up, so it is in force in sandboxes too.

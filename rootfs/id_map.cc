@@ -54,19 +54,18 @@ Result<base::OwnedPid> start_holder(char* stack) {
   return base::OwnedPid(pid, UniqueFd(pidfd));
 }
 
-// A user namespace in which 0 … count-1 are `first` …; nobody is in it.
-Result<UniqueFd> make_namespace(std::uint32_t first, std::uint32_t count) {
+// A user namespace with these maps; nobody is in it.
+Result<UniqueFd> make_namespace(const std::string& uid_map, const std::string& gid_map) {
   const auto stack = std::make_unique<char[]>(kStack);
   BROOD_TRY(base::OwnedPid holder, start_holder(stack.get()));
   const auto kill = [&] {
     (void)holder.ref().signal(SIGKILL);
     (void)holder.wait();  // before its stack goes
   };
-  const std::string map = "0 " + std::to_string(first) + " " + std::to_string(count) + "\n";
   const std::string directory = "/proc/" + std::to_string(holder.pid());
   const auto make = [&]() -> Result<UniqueFd> {
-    BROOD_CHECK(base::write_control_at(AT_FDCWD, directory + "/gid_map", map));
-    BROOD_CHECK(base::write_control_at(AT_FDCWD, directory + "/uid_map", map));
+    BROOD_CHECK(base::write_control_at(AT_FDCWD, directory + "/gid_map", gid_map));
+    BROOD_CHECK(base::write_control_at(AT_FDCWD, directory + "/uid_map", uid_map));
     return base::open_at(AT_FDCWD, directory + "/ns/user", O_RDONLY);
   };
   auto made = make();
@@ -78,15 +77,22 @@ Result<UniqueFd> make_namespace(std::uint32_t first, std::uint32_t count) {
 
 Result<UniqueFd> clone_tree_as(int dir_fd, MountFlags flags, std::uint32_t first,
                                std::uint32_t count) {
-  BROOD_TRY(const UniqueFd map, make_namespace(first, count));
+  const std::string map = "0 " + std::to_string(first) + " " + std::to_string(count) + "\n";
   BROOD_TRY(UniqueFd mount, clone_tree(dir_fd, flags));
+  BROOD_CHECK(map_tree(mount.get(), map, map));
+  return mount;
+}
+
+Status map_tree(int mount_fd, const std::string& uid_map, const std::string& gid_map) {
+  BROOD_TRY(const UniqueFd map, make_namespace(uid_map, gid_map));
   struct mount_attr attributes {};
   attributes.attr_set = MOUNT_ATTR_IDMAP;
   attributes.userns_fd = static_cast<std::uint64_t>(map.get());
-  if (::mount_setattr(mount.get(), "", AT_EMPTY_PATH, &attributes, sizeof attributes) != 0) {
+  if (::mount_setattr(mount_fd, "", AT_EMPTY_PATH | AT_RECURSIVE, &attributes, sizeof attributes) !=
+      0) {
     return fail_errno("mount_setattr", "MOUNT_ATTR_IDMAP");
   }
-  return mount;
+  return {};
 }
 
 namespace {

@@ -4,6 +4,7 @@
 #pragma once
 
 #include <cstdint>
+#include <string>
 
 #include "base/error.h"
 #include "base/fd.h"
@@ -11,7 +12,7 @@
 
 namespace rootfs {
 
-// Both need CAP_SYS_ADMIN, CAP_SETUID and CAP_SETGID in the initial user namespace, and /proc.
+// All need CAP_SYS_ADMIN, CAP_SETUID and CAP_SETGID in the initial user namespace, and /proc.
 
 // Whether an overlay in this kernel takes what is below `dir_fd` with other ids: the file system
 // has to allow it, and the kernel. Where not, why.
@@ -22,5 +23,9 @@ base::Status can_map_ids(int dir_fd);
 // by a process that lives for a moment, and goes with the mount.
 base::Result<base::UniqueFd> clone_tree_as(int dir_fd, MountFlags flags, std::uint32_t first,
                                            std::uint32_t count);
+
+// Gives a detached mount, and all below it, the owners that these maps say: lines as uid_map has
+// them, from ids on the disk to the host's.
+base::Status map_tree(int mount_fd, const std::string& uid_map, const std::string& gid_map);
 
 }  // namespace rootfs

@@ -35,6 +35,11 @@ std::string head_of(const Request& request, std::uint64_t body_size) {
   if (!request.content_type.empty()) {
     head += "Content-Type: " + request.content_type + "\r\n";
   }
+  if (!request.descriptors.empty()) {
+    head +=
+        "Expect: 100-continue\r\nBrood-Descriptors: " + std::to_string(request.descriptors.size()) +
+        "\r\n";
+  }
   if (body_size > 0 || request.method == "POST" || request.method == "PUT") {
     head += "Content-Length: " + std::to_string(body_size) + "\r\n";
   }
@@ -101,6 +106,47 @@ struct Client::Connection {
                                                   asio::buffer(body.data(), body.size())},
                 error);
     return error;
+  }
+
+  // The body, with descriptors on its first byte, once the agent asks for it. Where it answers
+  // something else, that is left in `input`.
+  error_code send_invited(std::string_view head, std::string_view body,
+                          const std::vector<base::UniqueFd>& descriptors) {
+    constexpr std::string_view kContinue = "HTTP/1.1 100 Continue\r\n\r\n";
+    error_code error = send(head, {});
+    std::size_t got = 0;
+    while (!error && got < kContinue.size()) {
+      const auto space = input.prepare(kContinue.size() - got);
+      const std::size_t more = socket.read_some(space, error);
+      input.commit(more);
+      got += more;
+    }
+    const std::string_view answer(static_cast<const char*>(input.data().data()), input.size());
+    if (error || answer != kContinue) {
+      return error;
+    }
+    input.consume(got);
+    std::vector<int> fds;
+    for (const base::UniqueFd& one : descriptors) {
+      fds.push_back(one.get());
+    }
+    std::vector<char> room(CMSG_SPACE(fds.size() * sizeof(int)));
+    iovec piece{const_cast<char*>(body.data()), body.size()};
+    msghdr header{};
+    header.msg_iov = &piece;
+    header.msg_iovlen = 1;
+    header.msg_control = room.data();
+    header.msg_controllen = room.size();
+    cmsghdr* rights = CMSG_FIRSTHDR(&header);
+    rights->cmsg_level = SOL_SOCKET;
+    rights->cmsg_type = SCM_RIGHTS;
+    rights->cmsg_len = CMSG_LEN(fds.size() * sizeof(int));
+    std::memcpy(CMSG_DATA(rights), fds.data(), fds.size() * sizeof(int));
+    const ssize_t put = ::sendmsg(socket.native_handle(), &header, MSG_NOSIGNAL);
+    if (put < 0) {
+      return {errno, boost::system::system_category()};
+    }
+    return send(body.substr(static_cast<std::size_t>(put)), {});
   }
 
   Outcome<Response> receive(const Request& request) {
@@ -273,7 +319,11 @@ Outcome<std::optional<std::string>> Client::Lines::next() {
 
 Outcome<std::unique_ptr<Client::Lines>> Client::lines(const Request& request) {
   CLI_TRY(Connection* const agent, connection());
-  if (const error_code error = agent->send(head_of(request, request.body.size()), request.body)) {
+  const std::string head = head_of(request, request.body.size());
+  const error_code error = request.descriptors.empty()
+                               ? agent->send(head, request.body)
+                               : agent->send_invited(head, request.body, request.descriptors);
+  if (error) {
     return broken(error);
   }
   std::unique_ptr<Lines> lines(new Lines(*agent));

@@ -19,7 +19,8 @@ struct Request {
   std::string method = "GET";
   std::string target;
   std::string body;
-  std::string content_type;  // empty: none is sent
+  std::string content_type;                   // empty: none is sent
+  std::vector<base::UniqueFd> descriptors{};  // go with the body; of `Client::lines` alone
 };
 
 struct Response {

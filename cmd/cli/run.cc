@@ -1,10 +1,14 @@
 // brood run, exec
+#include <fcntl.h>
+
 #include <CLI/CLI.hpp>
 #include <csignal>
 #include <cstdlib>
 #include <memory>
 #include <nlohmann/json.hpp>
 
+#include "base/error.h"
+#include "base/fd.h"
 #include "base/units.h"
 #include "cmd/cli/client.h"
 #include "cmd/cli/env_file.h"
@@ -43,6 +47,9 @@ struct RunFlags {
   bool standalone = false;
   bool interactive = false;
   bool terminal = false;
+  std::vector<std::string> binds;
+  std::vector<std::string> tmpfs;
+  bool read_only = false;
 };
 
 void put(Json& document, const char* key, const std::string& text) {
@@ -74,7 +81,76 @@ Outcome<Json> environment_of(const RunFlags& flags) {
   return Json(environment);
 }
 
-Outcome<std::string> document_of(const RunFlags& flags) {
+// PATH[:SIZE] or PATH[:OPTION,…], as docker has it.
+Outcome<Json> tmpfs_of(const std::string& text) {
+  const auto colon = text.find(':');
+  Json tmpfs{{"target", text.substr(0, colon)}};
+  std::string options = colon == std::string::npos ? "" : text.substr(colon + 1);
+  while (!options.empty()) {
+    const auto comma = options.find(',');
+    const std::string option = options.substr(0, comma);
+    options = comma == std::string::npos ? "" : options.substr(comma + 1);
+    if (option.rfind("size=", 0) == 0) {
+      tmpfs["size"] = option.substr(5);
+    } else if (option.rfind("mode=", 0) == 0) {
+      tmpfs["mode"] = option.substr(5);
+    } else if (option == "exec" || option == "noexec") {
+      tmpfs["exec"] = option == "exec";
+    } else if (base::parse_bytes(option)) {
+      tmpfs["size"] = option;
+    } else if (option != "rw" && option != "nosuid" && option != "nodev") {
+      return fail(Exit::usage,
+                  "--tmpfs takes PATH[:SIZE], or PATH: and size=, mode=, exec or "
+                  "noexec, and '" +
+                      option + "' is none of these");
+    }
+  }
+  return tmpfs;
+}
+
+struct HostFolder {
+  Json bind;
+  base::UniqueFd descriptor;
+};
+
+// SOURCE:TARGET[:ro|rw]. The source is opened here, with the rights of whoever asks.
+Outcome<HostFolder> folder_of(const std::string& text, std::size_t number) {
+  const auto first = text.find(':');
+  const auto second = first == std::string::npos ? first : text.find(':', first + 1);
+  const std::string mode = second == std::string::npos ? "rw" : text.substr(second + 1);
+  if (first == 0 || first == std::string::npos || (mode != "ro" && mode != "rw")) {
+    return fail(Exit::usage, "--bind takes SOURCE:TARGET[:ro|rw], and '" + text + "' is not that");
+  }
+  const std::string source = text.substr(0, first);
+  HostFolder folder;
+  folder.descriptor.reset(::open(source.c_str(), O_PATH | O_CLOEXEC));
+  if (!folder.descriptor) {
+    return fail(Exit::usage, "--bind: " + base::Error::from_errno("open", source).message());
+  }
+  const std::size_t end = second == std::string::npos ? second : second - first - 1;
+  folder.bind = {
+      {"target", text.substr(first + 1, end)}, {"descriptor", number}, {"read_only", mode == "ro"}};
+  return folder;
+}
+
+Outcome<int> add_mounts(const RunFlags& flags, Json& document,
+                        std::vector<base::UniqueFd>& descriptors) {
+  for (const std::string& text : flags.tmpfs) {
+    CLI_TRY(Json tmpfs, tmpfs_of(text));
+    document["tmpfs"].push_back(std::move(tmpfs));
+  }
+  for (const std::string& text : flags.binds) {
+    CLI_TRY(HostFolder folder, folder_of(text, descriptors.size()));
+    document["binds"].push_back(std::move(folder.bind));
+    descriptors.push_back(std::move(folder.descriptor));
+  }
+  if (flags.read_only) {
+    document["read_only"] = true;
+  }
+  return 0;
+}
+
+Outcome<std::string> document_of(const RunFlags& flags, std::vector<base::UniqueFd>& descriptors) {
   Json document{{"arguments", flags.command}};
   if (flags.sandbox.empty()) {
     document["image"] = flags.image;
@@ -83,6 +159,7 @@ Outcome<std::string> document_of(const RunFlags& flags) {
     }
   }
   CLI_TRY(document["environment"], environment_of(flags));
+  CLI_TRY([[maybe_unused]] const int added, add_mounts(flags, document, descriptors));
   put(document, "user", flags.user);
   put(document, "directory", flags.workdir);
   put(document, "memory", flags.memory);
@@ -220,7 +297,8 @@ Outcome<int> run(const RunFlags& flags, const Session& session) {
     }
     output_limit = *bytes;
   }
-  CLI_TRY(const std::string body, document_of(flags));
+  std::vector<base::UniqueFd> descriptors;
+  CLI_TRY(std::string body, document_of(flags, descriptors));
   Client client(session.socket);
   auto ended = [&]() -> Outcome<Ended> {
     if (flags.standalone) {
@@ -229,7 +307,8 @@ Outcome<int> run(const RunFlags& flags, const Session& session) {
     const std::string path = flags.sandbox.empty()
                                  ? "/commands"
                                  : "/sandboxes/" + encode_segment(flags.sandbox) + "/commands";
-    CLI_TRY(const auto lines, client.lines({"POST", path, body, "application/json"}));
+    CLI_TRY(const auto lines, client.lines({"POST", path, std::move(body), "application/json",
+                                            std::move(descriptors)}));
     return carry(flags, output_limit, session, *lines);
   }();
   if (!ended) {
@@ -297,6 +376,18 @@ void add_run(CLI::App& app, Session& session) {
       ->type_name("CPUS");
   verb->add_option("--pids,--pids-limit", flags->pids, "at most this many processes; 256")
       ->type_name("N");
+  verb->add_option("-v,--volume,--bind", flags->binds,
+                   "a folder or file of this host, which it finds at TARGET; may be repeated")
+      ->type_name("SOURCE:TARGET[:ro|rw]")
+      ->take_all()
+      ->allow_extra_args(false);
+  verb->add_option("--tmpfs", flags->tmpfs,
+                   "an empty folder in memory; options: size=, mode=, exec; may be repeated")
+      ->type_name("PATH[:SIZE|:OPTIONS]")
+      ->take_all()
+      ->allow_extra_args(false);
+  verb->add_flag("--read-only", flags->read_only,
+                 "its root cannot be written to; /tmp, /dev/shm, binds and tmpfs can");
   verb->add_option("--cpu-seconds", flags->cpu_seconds,
                    "killed after this much processor time; never")
       ->type_name("N");

@@ -167,3 +167,39 @@ TEST_CASE("without a command of its own or the image's there is nothing to run")
   CHECK(resolved.directory == "/");
   CHECK(agent::validate_resolved(agent::resolve(fine(), {})).empty());
 }
+
+TEST_CASE("what is mounted beside the root has a place of its own, and none of the sandbox's") {
+  const auto bind = [](const std::string& target) {
+    CommandRequest request = fine();
+    request.binds.push_back({.target = target});
+    return agent::validate(request);
+  };
+  for (const char* target : {"/data", "/tmp/x", "/processes", "/a/b.c/..d", "/devices"}) {
+    CAPTURE(target);
+    CHECK(bind(target).empty());
+  }
+  for (const char* target : {"", "/", "data", "/a/../b", "/a/.", "/a//b", "/a/", "/proc", "/proc/1",
+                             "/dev", "/dev/shm", "/sys/fs"}) {
+    CAPTURE(target);
+    CHECK_THAT(bind(target), Contains("binds"));
+  }
+  CHECK_THAT(bind(std::string("/a\0b", 4)), Contains("binds"));
+  CHECK_THAT(bind("/" + std::string(2000, 'x')), Contains("binds"));
+  CommandRequest twice = fine();
+  twice.binds.push_back({.target = "/data"});
+  twice.tmpfs.push_back({.target = "/data"});
+  CHECK_THAT(agent::validate(twice), Contains("twice"));
+  CommandRequest many = fine();
+  for (std::size_t i = 0; i <= agent::kMostBinds; ++i) {
+    many.binds.push_back({.target = "/data" + std::to_string(i)});
+  }
+  CHECK_THAT(agent::validate(many), Contains("16"));
+  const auto tmpfs = [](std::uint64_t bytes, std::uint32_t mode) {
+    CommandRequest request = fine();
+    request.tmpfs.push_back({.target = "/scratch", .bytes = bytes, .mode = mode});
+    return agent::validate(request);
+  };
+  CHECK(tmpfs(4096, 0).empty());
+  CHECK_THAT(tmpfs(4095, 0), Contains("size"));
+  CHECK_THAT(tmpfs(4096, 02777), Contains("mode"));
+}

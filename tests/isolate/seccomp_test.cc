@@ -1,5 +1,7 @@
 #include "isolate/seccomp.h"
 
+#include <fcntl.h>
+
 #include <linux/audit.h>
 #include <linux/seccomp.h>
 #include <sched.h>
@@ -161,4 +163,39 @@ TEST_CASE("prctl and personality pass only with operations that are listed") {
 TEST_CASE("filters fit a plan, and are short enough to load fast") {
   CHECK(filter().size() < 1000);
   CHECK(isolate::zygote_filter().value().size() < 200);
+}
+
+TEST_CASE(
+    "where set-id bits are refused, no call makes a file with one, and all else is as it was") {
+  const isolate::Filter strict =
+      isolate::sandbox_filter(isolate::Deadly::notify, isolate::SetId::refused).value();
+  const std::uint32_t refused = SECCOMP_RET_ERRNO | EPERM;
+  for (const std::uint64_t mode : {04755U, 02755U, 06777U}) {
+    CAPTURE(mode);
+    CHECK(verdict(strict, SYS_fchmod, {3, mode}) == refused);
+    CHECK(verdict(strict, SYS_fchmodat, {3, 0, mode}) == refused);
+    CHECK(verdict(strict, 452 /* fchmodat2 */, {3, 0, mode}) != SECCOMP_RET_ALLOW);
+    CHECK(verdict(strict, SYS_openat, {3, 0, O_CREAT | O_WRONLY, mode}) == refused);
+    CHECK(verdict(strict, SYS_openat, {3, 0, O_TMPFILE | O_WRONLY, mode}) == refused);
+    CHECK(verdict(strict, SYS_openat, {3, 0, O_RDONLY, mode}) == SECCOMP_RET_ALLOW);
+    CHECK(verdict(strict, SYS_openat, {3, 0, O_DIRECTORY, mode}) == SECCOMP_RET_ALLOW);
+    CHECK(verdict(strict, SYS_fchmod, {3, mode | (1ULL << 40)}) == refused);
+    CHECK(verdict(filter(), SYS_fchmod, {3, mode}) == SECCOMP_RET_ALLOW);
+#ifdef SYS_open
+    CHECK(verdict(strict, SYS_chmod, {0, mode}) == refused);
+    CHECK(verdict(strict, SYS_creat, {0, mode}) == refused);
+    CHECK(verdict(strict, SYS_open, {0, O_CREAT, mode}) == refused);
+    CHECK(verdict(strict, SYS_open, {0, O_RDONLY, mode}) == SECCOMP_RET_ALLOW);
+#endif
+  }
+  CHECK(verdict(strict, SYS_openat2) == kEnosys);
+  CHECK(verdict(strict, SYS_fchmod, {3, 0755}) == SECCOMP_RET_ALLOW);
+  CHECK(verdict(strict, SYS_openat, {3, 0, O_CREAT, 01777}) == SECCOMP_RET_ALLOW);
+  for (long number = 0; number < 600; ++number) {
+    CAPTURE(number);
+    const auto usual = verdict(filter(), number);
+    CHECK((number == SYS_openat2 || verdict(strict, number) == usual));
+    CHECK(verdict(strict, number, {}, 0x40000003 /* i386 */) ==
+          verdict(filter(), number, {}, 0x40000003));
+  }
 }

@@ -27,6 +27,9 @@ std::uint32_t filter_verdict(const isolate::Filter& filter, const seccomp_data& 
       case BPF_JMP | BPF_JEQ | BPF_K:
         jump(accumulator == code.k);
         break;
+      case BPF_JMP | BPF_JSET | BPF_K:
+        jump((accumulator & code.k) != 0);
+        break;
       case BPF_JMP | BPF_JGT | BPF_K:
         jump(accumulator > code.k);
         break;
