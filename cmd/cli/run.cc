@@ -286,6 +286,9 @@ Outcome<int> run(const RunFlags& flags, const Session& session) {
   if (flags.command.empty() && !flags.sandbox.empty()) {
     return fail(Exit::usage, "there is no command behind --");
   }
+  if (flags.standalone && !flags.binds.empty()) {
+    return fail(Exit::usage, "--bind wants an agent: --standalone has none to bind by");
+  }
   if (flags.terminal && !is_terminal(Standard::input)) {
     return fail(Exit::usage, "-t wants a terminal, and standard input is none");
   }
