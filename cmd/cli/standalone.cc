@@ -8,6 +8,7 @@
 #include <sys/file.h>
 #include <sys/mount.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <boost/asio/io_context.hpp>
@@ -15,6 +16,7 @@
 #include <filesystem>
 #include <future>
 #include <memory>
+#include <optional>
 #include <thread>
 
 #include "agent/agent.h"
@@ -43,31 +45,49 @@ std::string parts_directory() {
   return {};
 }
 
-bool is_free(const std::string& place) {
-  const auto lock = base::open_at(AT_FDCWD, place + "/lock", O_RDWR | O_CREAT, 0600);
-  return lock && ::flock(lock->get(), LOCK_EX | LOCK_NB) == 0;
+// A state directory, this process's alone for as long as it lives.
+struct Place {
+  std::string path;
+  std::string lock_path;
+  base::UniqueFd lock;
+};
+
+// Nothing where another has it. The lock goes with its user, so one that is got may be gone
+// already.
+std::optional<Place> try_place(const std::string& path) {
+  Place place{path, path + ".lock", {}};
+  auto lock = base::open_at(AT_FDCWD, place.lock_path, O_RDWR | O_CREAT, 0600);
+  struct stat about {};
+  if (!lock || ::flock(lock->get(), LOCK_EX | LOCK_NB) != 0 || ::fstat(lock->get(), &about) != 0 ||
+      about.st_nlink == 0 || !base::make_directories(path, 0700)) {
+    return std::nullopt;
+  }
+  place.lock = std::move(*lock);
+  return place;
 }
 
-// One that nobody uses, and rather one that is there: its last user was killed, and an agent that
-// takes a state directory clears away what an earlier one left.
-Outcome<std::string> take_place(const std::string& run_dir) {
+// Rather one that is there: its last user was killed, and an agent that takes a state directory
+// clears away what an earlier one left.
+Outcome<Place> take_place(const std::string& run_dir) {
   const std::string all = run_dir + "/standalone";
   if (const auto made = base::make_directories(run_dir, 0755); !made) {  // an agent's, too
     return fail(Exit::failed, made.error().message());
   }
-  std::error_code error;
-  for (const auto& entry : fs::directory_iterator(all, error)) {
-    if (is_free(entry.path())) {
-      return entry.path().string();
-    }
-  }
   for (int i = 0; i < kMostAtOnce; ++i) {
-    const std::string place = all + "/" + std::to_string(i);
-    if (const auto made = base::make_directories(place, 0700); !made) {
+    // Again each time: the last to leave takes it along.
+    if (const auto made = base::make_directories(all, 0700); !made) {
       return fail(Exit::failed, made.error().message());
     }
-    if (is_free(place)) {
-      return place;
+    std::error_code error;
+    for (const auto& entry : fs::directory_iterator(all, error)) {
+      if (entry.path().extension() != ".lock") {
+        if (auto place = try_place(entry.path())) {
+          return std::move(*place);
+        }
+      }
+    }
+    if (auto place = try_place(all + "/" + std::to_string(i))) {
+      return std::move(*place);
     }
   }
   return fail(Exit::failed, "as many commands run without an agent as can at once (" +
@@ -105,14 +125,16 @@ Outcome<agent::AgentConfig> config_of(const StandaloneRequest& request) {
   }
   config->support_dir = parts_directory();
   config->serves_one_command = true;
-  CLI_TRY(config->state_dir, take_place(config->run_dir));
   return std::move(*config);
 }
 
 // The agent and the thread of its loop.
 class Host {
  public:
-  explicit Host(agent::AgentConfig config) : config_(std::move(config)) {}
+  Host(agent::AgentConfig config, Place place)
+      : config_(std::move(config)), place_(std::move(place)) {
+    config_.state_dir = place_.path;
+  }
   ~Host() { stop(); }
   Host(const Host&) = delete;
   Host& operator=(const Host&) = delete;
@@ -152,11 +174,13 @@ class Host {
     // The agent's own mount goes with the process otherwise, which is too late for its folder.
     (void)::umount2((config_.state_dir + "/slots").c_str(), MNT_DETACH);
     fs::remove_all(config_.state_dir, ignored);
+    fs::remove(place_.lock_path, ignored);
     fs::remove(fs::path(config_.state_dir).parent_path(), ignored);  // of the last of them
   }
 
  private:
   agent::AgentConfig config_;
+  Place place_;
   boost::asio::io_context loop_{1};
   std::unique_ptr<agent::Agent> agent_;
   std::thread thread_;
@@ -246,7 +270,8 @@ Outcome<std::string> run_standalone(StandaloneRequest request) {
   if (const auto given_up = agent::give_up_powers(); !given_up) {
     return fail(Exit::failed, given_up.error().message());
   }
-  Host host(std::move(config));
+  CLI_TRY(Place place, take_place(config.run_dir));
+  Host host(std::move(config), std::move(place));
   CLI_TRY([[maybe_unused]] const int started, host.start());
   return carry(host, request, std::move(*command));
 }
