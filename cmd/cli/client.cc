@@ -127,6 +127,7 @@ struct Client::Connection {
     }
     input.consume(got);
     std::vector<int> fds;
+    fds.reserve(descriptors.size());
     for (const base::UniqueFd& one : descriptors) {
       fds.push_back(one.get());
     }

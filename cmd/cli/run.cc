@@ -44,6 +44,7 @@ struct RunFlags {
   unsigned cpu_seconds = 0;
   std::string images;  // standalone
   std::string limits;
+  std::string cgroup_parent;
   bool standalone = false;
   bool interactive = false;
   bool terminal = false;
@@ -256,6 +257,7 @@ Outcome<Ended> alone(const RunFlags& flags, std::uint64_t output_limit, const Se
   request.body = std::move(body);
   request.images_dir = flags.images;
   request.limits = flags.limits;
+  request.cgroup_parent = flags.cgroup_parent;
   request.terminal = flags.terminal;
   request.pump.read_input = flags.interactive || !is_terminal(Standard::input);
   request.pump.output_limit = output_limit;
@@ -400,6 +402,9 @@ void add_run(CLI::App& app, Session& session) {
   verb->add_option("--limits", flags->limits,
                    "standalone: enforce, or best-effort where the host cannot")
       ->type_name("MODE");
+  verb->add_option("--cgroup-parent", flags->cgroup_parent,
+                   "standalone: a cgroup without processes that may hold its own; this process's")
+      ->type_name("PATH");
   verb->add_option("--file-size", flags->file_size, "the largest file that it may write")
       ->type_name("SIZE");
   verb->callback(

@@ -119,6 +119,9 @@ Outcome<agent::AgentConfig> config_of(const StandaloneRequest& request) {
   if (!request.limits.empty()) {
     sources.flags.emplace_back("limits", request.limits);
   }
+  if (!request.cgroup_parent.empty()) {
+    sources.flags.emplace_back("cgroup_parent", request.cgroup_parent);
+  }
   auto config = agent::load_config(sources);
   if (!config) {
     return fail(Exit::usage, config.error().message());

@@ -15,6 +15,7 @@ struct StandaloneRequest {
   std::string body;            // as of POST /commands
   std::string images_dir;      // empty: the agent's default
   std::string limits;          // as broodd's --limits; empty: its default
+  std::string cgroup_parent;   // as broodd's; empty: this process's own cgroup
   // What of the pump is the caller's: input, limit, what is done when it is over.
   PumpRequest pump;
   bool terminal = false;

@@ -1,5 +1,6 @@
 // `brood run --standalone`: commands without an agent. Needs root and the image `base`.
 #include <signal.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -7,6 +8,7 @@
 #include <filesystem>
 
 #include "base/file.h"
+#include "cgroups/hierarchy.h"
 #include "tests/cmd/program.h"
 #include "tests/support/agent_fixture.h"
 #include "tests/support/scratch.h"
@@ -30,9 +32,46 @@ void need_base() {
   }
 }
 
+// Where limits are enforced, a cgroup for it beside the test's own, which holds the test.
+class Parent {
+ public:
+  Parent() {
+    if (!can_limit()) {
+      return;
+    }
+    const auto found =
+        cgroups::locate(base::read_file("/proc/self/mountinfo", 16 << 20).value_or(""),
+                        base::read_file("/proc/self/cgroup").value_or(""));
+    if (found.own_directory) {
+      path_ = fs::path(*found.own_directory).parent_path().string() + "/brood-alone-" +
+              std::to_string(::getpid());
+    }
+    if (path_.empty() || ::mkdir(path_.c_str(), 0755) != 0) {
+      skip_because("no cgroup without processes can be made beside the test's own");
+    }
+  }
+  ~Parent() {
+    if (!path_.empty()) {
+      ::rmdir(path_.c_str());
+    }
+  }
+  Parent(const Parent&) = delete;
+  Parent& operator=(const Parent&) = delete;
+  const std::string& path() const { return path_; }
+
+ private:
+  std::string path_;
+};
+
 std::vector<std::string> flags() {
-  return {"run",    "--standalone", "--images",
-          images(), "--limits",     can_limit() ? "enforce" : "best-effort"};
+  static const Parent parent;
+  std::vector<std::string> all{"run", "--standalone", "--images", images(), "--limits"};
+  if (parent.path().empty()) {
+    all.emplace_back("best-effort");
+  } else {
+    all.insert(all.end(), {"enforce", "--cgroup-parent", parent.path()});
+  }
+  return all;
 }
 
 Ran alone(std::vector<std::string> more, const RunOptions& options = {}) {
