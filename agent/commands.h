@@ -72,6 +72,7 @@ class Commands {
     std::string image;
     rootfs::ImageUser user;
     Room room = Room::usual;
+    // What it expands to is not ours. NOLINTNEXTLINE(modernize-use-nullptr)
     auto operator<=>(const Kind&) const = default;
   };
   struct Pool {

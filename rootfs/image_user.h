@@ -13,6 +13,7 @@ namespace rootfs {
 struct ImageUser {
   std::uint32_t uid = 0;
   std::uint32_t gid = 0;
+  // What it expands to is not ours. NOLINTNEXTLINE(modernize-use-nullptr)
   auto operator<=>(const ImageUser&) const = default;
 };
 

@@ -150,6 +150,7 @@ Outcome<std::unique_ptr<Definitions>> all_definitions(const RuntimeFlags& flags)
 Outcome<int> run_program(const std::vector<std::string>& arguments,
                          const std::vector<std::string>& environment) {
   std::vector<char*> list;
+  list.reserve(arguments.size() + 1);
   for (const std::string& argument : arguments) {
     list.push_back(const_cast<char*>(argument.c_str()));
   }
@@ -160,6 +161,7 @@ Outcome<int> run_program(const std::vector<std::string>& arguments,
   }
   if (pid == 0) {
     for (const std::string& pair : environment) {
+      // One thread, and a process of its own. NOLINTNEXTLINE(concurrency-mt-unsafe)
       ::putenv(const_cast<char*>(pair.c_str()));
     }
     for (const int number : {SIGINT, SIGTERM, SIGHUP}) {
@@ -298,7 +300,7 @@ Outcome<int> list(const RuntimeFlags& flags) {
                    {"from", manifest.from},
                    {"packages", manifest.packages},
                    {"preload", manifest.preload}});
-    const auto dash = [](std::string text) { return text.empty() ? "-" : text; };
+    const auto dash = [](const std::string& text) { return text.empty() ? "-" : text; };
     table.add({manifest.name, language_name(manifest), dash(manifest.interpreter_version),
                dash(manifest.from), std::to_string(manifest.preload.size()) + " modules"});
   }
