@@ -80,6 +80,8 @@ void CommandRunner::mount(Sandbox& sandbox) {
                           if (self->sandbox_ == nullptr) {
                             return;  // it has gone, and that was told
                           }
+                          // The client's folders are the sandbox's mounts by now, or nobody's.
+                          self->request_.descriptors = nullptr;
                           if (made) {
                             return self->begin_or_kill(*self->sandbox_);
                           }

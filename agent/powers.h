@@ -12,7 +12,7 @@
 namespace agent {
 
 constexpr std::array<int, 10> kKeptCapabilities = {
-    CAP_SYS_ADMIN,     // mounts, and the namespaces of zygotes and of brood-unpack
+    CAP_SYS_ADMIN,     // mounts; namespaces: of zygotes, of brood-unpack, of what a client binds
     CAP_SETUID,        // the uid maps of zygotes; brood-unpack's uid
     CAP_SETGID,        // the same for groups
     CAP_CHOWN,         // the socket's group; a cgroup's cgroup.procs; where an archive is unpacked
@@ -20,7 +20,7 @@ constexpr std::array<int, 10> kKeptCapabilities = {
     CAP_KILL,          // brood-unpack runs as one of them
     CAP_MKNOD,         // the device nodes of sandboxes
     CAP_NET_ADMIN,     // SO_SNDBUFFORCE on a sandbox's socket
-    CAP_SYS_CHROOT,    // brood-unpack, as it confines itself
+    CAP_SYS_CHROOT,    // brood-unpack, as it confines itself; who enters a mount namespace
     CAP_SETPCAP,       // the same, and what is given up here
 };
 

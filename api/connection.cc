@@ -24,6 +24,7 @@
 #include "api/json.h"
 #include "api/reply.h"
 #include "api/router.h"
+#include "base/descriptors.h"
 
 namespace api {
 
@@ -193,63 +194,6 @@ std::optional<std::size_t> descriptor_count(std::string_view text) {
   return count;
 }
 
-// One read, with what came along: -1 with errno as recvmsg has it; EPROTO when that was more than
-// a request may bring.
-ssize_t receive_with_descriptors(int socket, asio::mutable_buffer into,
-                                 std::vector<base::UniqueFd>& descriptors) {
-  alignas(cmsghdr) char room[CMSG_SPACE(agent::kMostBinds * sizeof(int))] = {};
-  iovec piece{into.data(), into.size()};
-  msghdr header{};
-  header.msg_iov = &piece;
-  header.msg_iovlen = 1;
-  header.msg_control = room;
-  header.msg_controllen = sizeof room;
-  const ssize_t got = ::recvmsg(socket, &header, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
-  if (got < 0) {
-    return got;
-  }
-  for (cmsghdr* part = CMSG_FIRSTHDR(&header); part != nullptr; part = CMSG_NXTHDR(&header, part)) {
-    for (std::size_t at = CMSG_LEN(0);
-         part->cmsg_level == SOL_SOCKET && part->cmsg_type == SCM_RIGHTS &&
-         at + sizeof(int) <= part->cmsg_len;
-         at += sizeof(int)) {
-      int one = -1;
-      std::memcpy(&one, reinterpret_cast<const char*>(part) + at, sizeof one);
-      descriptors.emplace_back(one);
-    }
-  }
-  if ((header.msg_flags & MSG_CTRUNC) != 0 || descriptors.size() > agent::kMostBinds) {
-    errno = EPROTO;
-    return -1;
-  }
-  return got;
-}
-
-// All of it or nothing.
-bool send_with_descriptors(int socket, std::string_view bytes,
-                           const std::vector<base::UniqueFd>& descriptors) {
-  constexpr std::size_t kMost = 3;
-  int fds[kMost];
-  const std::size_t count = std::min(descriptors.size(), kMost);
-  for (std::size_t i = 0; i < count; ++i) {
-    fds[i] = descriptors[i].get();
-  }
-  alignas(cmsghdr) char room[CMSG_SPACE(sizeof fds)] = {};
-  iovec piece{const_cast<char*>(bytes.data()), bytes.size()};
-  msghdr header{};
-  header.msg_iov = &piece;
-  header.msg_iovlen = 1;
-  header.msg_control = room;
-  header.msg_controllen = CMSG_SPACE(count * sizeof(int));
-  cmsghdr* rights = CMSG_FIRSTHDR(&header);
-  rights->cmsg_level = SOL_SOCKET;
-  rights->cmsg_type = SCM_RIGHTS;
-  rights->cmsg_len = CMSG_LEN(count * sizeof(int));
-  std::memcpy(CMSG_DATA(rights), fds, count * sizeof(int));
-  return ::sendmsg(socket, &header, MSG_DONTWAIT | MSG_NOSIGNAL) ==
-         static_cast<ssize_t>(bytes.size());
-}
-
 class HttpConnection final : public Connection,
                              public BodyTarget,
                              public std::enable_shared_from_this<HttpConnection> {
@@ -410,8 +354,9 @@ void HttpConnection::read_with_descriptors(asio::mutable_buffer target) {
       return self->on_read(error ? error : error_code(asio::error::operation_aborted), 0);
     }
     const ssize_t got =
-        receive_with_descriptors(self->socket_.native_handle(), target, self->descriptors_);
-    if (got < 0 && (errno == EAGAIN || errno == EINTR)) {
+        base::receive_with_descriptors(self->socket_.native_handle(), target.data(), target.size(),
+                                       agent::kMostBinds, self->descriptors_, MSG_DONTWAIT);
+    if (got < 0 && errno == EAGAIN) {
       return self->read_with_descriptors(target);
     }
     if (got <= 0) {
@@ -836,7 +781,8 @@ void HttpConnection::command_started(agent::CommandStarted&& started) {
   append_head(reply, Framing::chunked, Persistence::close, bytes);
   bytes += chunk_of(command_started_json(started));
   phase_ = Phase::streaming;
-  if (!send_with_descriptors(socket_.native_handle(), bytes, started.streams)) {
+  if (base::send_with_descriptors(socket_.native_handle(), bytes, started.streams, MSG_DONTWAIT) !=
+      static_cast<ssize_t>(bytes.size())) {
     close();
   }
 }

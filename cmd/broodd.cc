@@ -20,6 +20,7 @@
 #include "agent/powers.h"
 #include "api/server.h"
 #include "base/slice.h"
+#include "cmd/agent_process.h"
 #include "cmd/broodd_flags.h"
 
 namespace {
@@ -54,47 +55,6 @@ void start_logging(const agent::AgentConfig& config) {
     logger->set_pattern("%Y-%m-%dT%H:%M:%S.%e%z %l %v");
   }
   spdlog::set_default_logger(std::move(logger));
-}
-
-// The first of `candidates`, below the directory of the running program, that is there.
-std::string beside_program(std::initializer_list<const char*> candidates) {
-  std::error_code ignored;
-  const auto directory = std::filesystem::read_symlink("/proc/self/exe", ignored).parent_path();
-  for (const char* candidate : candidates) {
-    const auto path = (directory / candidate).lexically_normal();
-    if (std::filesystem::exists(path, ignored)) {
-      return path;
-    }
-  }
-  return {};
-}
-
-// What came with this program: installed (PREFIX/sbin beside PREFIX/lib/brood), or as it was built.
-void find_parts(agent::AgentConfig& config) {
-  if (config.support_dir.empty()) {
-    config.support_dir = beside_program({"../lib/brood/runtimes", "../runtimes"});
-  }
-  if (config.unpack_program.empty()) {
-    config.unpack_program = beside_program({"../lib/brood/brood-unpack", "brood-unpack"});
-  }
-}
-
-// Each sandbox takes about a dozen descriptors.
-void raise_descriptor_limit() {
-  rlimit limit{};
-  if (::getrlimit(RLIMIT_NOFILE, &limit) == 0) {
-    limit.rlim_cur = limit.rlim_max;
-    ::setrlimit(RLIMIT_NOFILE, &limit);
-  }
-}
-
-// Its zygotes and their sandboxes have 1, which a hard limit of 0 would keep them from.
-void allow_core_limit() {
-  rlimit limit{};
-  if (::getrlimit(RLIMIT_CORE, &limit) == 0 && limit.rlim_max == 0) {
-    limit.rlim_max = 1;
-    ::setrlimit(RLIMIT_CORE, &limit);
-  }
 }
 
 // Ahead of the functions that it serves, and none of that for what it starts. Where the host
@@ -185,7 +145,7 @@ int main(int argc, char** argv) {
     return *status;
   }
   auto& config = std::get<agent::AgentConfig>(parsed);
-  find_parts(config);
+  cmd::find_parts(config);
   if (::geteuid() != 0) {
     return give_up(base::Error::because(
         "the agent makes namespaces, cgroups and mounts, and so has to run as root",
@@ -193,8 +153,8 @@ int main(int argc, char** argv) {
   }
   ::signal(SIGPIPE, SIG_IGN);
   start_logging(config);
-  raise_descriptor_limit();
-  allow_core_limit();
+  cmd::raise_descriptor_limit();
+  cmd::allow_core_limit();
   answer_soon();
   if (const auto given_up = agent::give_up_powers(); !given_up) {
     return give_up(given_up.error());

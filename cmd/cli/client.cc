@@ -18,6 +18,8 @@
 #include <optional>
 #include <utility>
 
+#include "base/descriptors.h"
+
 namespace cli {
 namespace {
 
@@ -126,24 +128,7 @@ struct Client::Connection {
       return error;
     }
     input.consume(got);
-    std::vector<int> fds;
-    fds.reserve(descriptors.size());
-    for (const base::UniqueFd& one : descriptors) {
-      fds.push_back(one.get());
-    }
-    std::vector<char> room(CMSG_SPACE(fds.size() * sizeof(int)));
-    iovec piece{const_cast<char*>(body.data()), body.size()};
-    msghdr header{};
-    header.msg_iov = &piece;
-    header.msg_iovlen = 1;
-    header.msg_control = room.data();
-    header.msg_controllen = room.size();
-    cmsghdr* rights = CMSG_FIRSTHDR(&header);
-    rights->cmsg_level = SOL_SOCKET;
-    rights->cmsg_type = SCM_RIGHTS;
-    rights->cmsg_len = CMSG_LEN(fds.size() * sizeof(int));
-    std::memcpy(CMSG_DATA(rights), fds.data(), fds.size() * sizeof(int));
-    const ssize_t put = ::sendmsg(socket.native_handle(), &header, MSG_NOSIGNAL);
+    const ssize_t put = base::send_with_descriptors(socket.native_handle(), body, descriptors, 0);
     if (put < 0) {
       return {errno, boost::system::system_category()};
     }
@@ -259,31 +244,13 @@ Outcome<int> Client::Lines::begin() {
   constexpr std::size_t kMost = 3;
   auto& input = state_->connection.input;
   const auto space = input.prepare(kFirst);
-  alignas(cmsghdr) char room[CMSG_SPACE(kMost * sizeof(int))] = {};
-  iovec piece{space.data(), space.size()};
-  msghdr header{};
-  header.msg_iov = &piece;
-  header.msg_iovlen = 1;
-  header.msg_control = room;
-  header.msg_controllen = sizeof room;
-  ssize_t got = 0;
-  do {
-    got = ::recvmsg(fd(), &header, MSG_CMSG_CLOEXEC);
-  } while (got < 0 && errno == EINTR);
+  const ssize_t got =
+      base::receive_with_descriptors(fd(), space.data(), space.size(), kMost, descriptors_, 0);
   if (got <= 0) {
     return broken(got == 0 ? error_code(asio::error::eof)
                            : error_code(errno, boost::system::system_category()));
   }
   input.commit(static_cast<std::size_t>(got));
-  for (const cmsghdr* part = CMSG_FIRSTHDR(&header); part != nullptr;
-       part = CMSG_NXTHDR(&header, const_cast<cmsghdr*>(part))) {
-    for (std::size_t at = CMSG_LEN(0);
-         part->cmsg_type == SCM_RIGHTS && at + sizeof(int) <= part->cmsg_len; at += sizeof(int)) {
-      int one = -1;
-      std::memcpy(&one, reinterpret_cast<const char*>(part) + at, sizeof one);
-      descriptors_.emplace_back(one);
-    }
-  }
   error_code error;
   http::read_header(state_->connection.socket, input, state_->parser, error);
   if (!error && state_->parser.get().result_int() != 200) {

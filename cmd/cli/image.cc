@@ -7,6 +7,7 @@
 #include <nlohmann/json.hpp>
 
 #include "agent/config.h"
+#include "cmd/cli/image_verbs.h"
 #include "cmd/cli/io.h"
 #include "cmd/cli/text.h"
 #include "cmd/cli/verbs.h"
@@ -48,14 +49,6 @@ Outcome<int> outcome_of(const base::Status& status) {
   return 0;
 }
 
-Outcome<int> need_root(const char* verb) {
-  if (::geteuid() != 0) {
-    return fail(Exit::failed, std::string("brood image ") + verb +
-                                  " needs root: the files of an image have owners");
-  }
-  return 0;
-}
-
 Json document_of(const rootfs::Manifest& manifest) {
   return Json::parse(rootfs::format_manifest(manifest));
 }
@@ -73,13 +66,11 @@ Outcome<int> bring_in(const ImageFlags& flags, rootfs::ImportRequest request) {
   if (flags.json) {
     return write_output(document_of(manifest).dump(2) + "\n");
   }
-  return write_output(manifest.name + "  " + manifest.digest + "  " +
-                      std::to_string(manifest.files) + " files, " +
-                      rough_bytes(manifest.size_bytes) + "\n");
+  return write_output(summary_of(manifest));
 }
 
 Outcome<int> import(const ImageFlags& flags) {
-  CLI_TRY([[maybe_unused]] const int root, need_root("import"));
+  CLI_TRY([[maybe_unused]] const int root, need_root("image import"));
   rootfs::note_signals();
   rootfs::ImportRequest request;
   std::error_code error;
@@ -92,7 +83,7 @@ Outcome<int> import(const ImageFlags& flags) {
 }
 
 Outcome<int> pull(const ImageFlags& flags) {
-  CLI_TRY([[maybe_unused]] const int root, need_root("pull"));
+  CLI_TRY([[maybe_unused]] const int root, need_root("image pull"));
   rootfs::note_signals();
   rootfs::ImportRequest request;
   request.source = flags.source;
@@ -148,7 +139,7 @@ Outcome<int> inspect(const ImageFlags& flags) {
 }
 
 Outcome<int> remove(const ImageFlags& flags) {
-  CLI_TRY([[maybe_unused]] const int root, need_root("remove"));
+  CLI_TRY([[maybe_unused]] const int root, need_root("image remove"));
   for (const std::string& name : flags.names) {
     if (const base::Status status = rootfs::remove_image(flags.images, name); !status) {
       return fail(status.error().code() == ENOENT ? Exit::not_found : Exit::failed,
@@ -160,13 +151,13 @@ Outcome<int> remove(const ImageFlags& flags) {
 }
 
 Outcome<int> prune(const ImageFlags& flags) {
-  CLI_TRY([[maybe_unused]] const int root, need_root("prune"));
+  CLI_TRY([[maybe_unused]] const int root, need_root("image prune"));
   CLI_TRY(const std::uint64_t freed, outcome_of(rootfs::prune_images(flags.images)));
   return write_output("freed " + rough_bytes(freed) + "\n");
 }
 
 Outcome<int> export_one(const ImageFlags& flags) {
-  CLI_TRY([[maybe_unused]] const int root, need_root("export"));
+  CLI_TRY([[maybe_unused]] const int root, need_root("image export"));
   rootfs::note_signals();
   return outcome_of(rootfs::export_image(flags.images, flags.name, flags.output));
 }
@@ -175,10 +166,7 @@ using Verb = Outcome<int> (*)(const ImageFlags&);
 
 CLI::App* add(CLI::App& group, Session& session, const std::shared_ptr<ImageFlags>& flags,
               const char* name, const char* help, Verb verb) {
-  CLI::App* added = group.add_subcommand(name, help);
-  added->add_option("--images", flags->images, "the folder of images")
-      ->type_name("DIR")
-      ->capture_default_str();
+  CLI::App* added = add_on_images(group, name, help, flags->images);
   added->callback(
       [flags, verb, &session] { session.run = [flags, verb] { return verb(*flags); }; });
   return added;

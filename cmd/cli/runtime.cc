@@ -16,6 +16,8 @@
 #include "agent/config.h"
 #include "agent/language.h"
 #include "base/file.h"
+#include "cmd/agent_process.h"
+#include "cmd/cli/image_verbs.h"
 #include "cmd/cli/io.h"
 #include "cmd/cli/text.h"
 #include "cmd/cli/verbs.h"
@@ -44,23 +46,13 @@ struct RuntimeFlags {
   bool json = false;
 };
 
-std::string program_directory() {
-  std::error_code error;
-  return fs::read_symlink("/proc/self/exe", error).parent_path();
-}
-
 // Installed (PREFIX/lib/brood beside PREFIX/share/brood), or as it was built (build/NAME/bin).
-Outcome<fs::path> beside_program(std::initializer_list<const char*> places, const char* what) {
-  const std::string directory = program_directory();
-  for (const char* place : places) {
-    std::error_code error;
-    const fs::path path = fs::canonical(directory + place, error);
-    if (!error) {
-      return path;
-    }
+Outcome<std::string> part(std::initializer_list<const char*> places, const char* what) {
+  std::string path = cmd::beside_program(places);
+  if (path.empty()) {
+    return fail(Exit::failed, std::string(what) + " did not come with it; install brood again");
   }
-  return fail(Exit::failed,
-              std::string(what) + " is not beside " + directory + "; install brood again");
+  return path;
 }
 
 std::string list_text(const std::vector<std::string>& items) {
@@ -129,15 +121,14 @@ class Definitions {
 };
 
 Outcome<std::unique_ptr<Definitions>> all_definitions(const RuntimeFlags& flags) {
-  CLI_TRY(const fs::path own,
-          beside_program({"/../../share/brood/rootfs/images", "/../../../rootfs/images"},
-                         "the definitions of images (rootfs/images)"));
+  CLI_TRY(const std::string own, part({"../../share/brood/rootfs/images", "../../../rootfs/images"},
+                                      "the definitions of images (rootfs/images)"));
   std::string path = fs::temp_directory_path() / "brood-definitions-XXXXXX";
   if (::mkdtemp(path.data()) == nullptr) {
     return fail(Exit::failed, base::Error::from_errno("mkdtemp", path).message());
   }
   auto definitions = std::make_unique<Definitions>(path);
-  for (const fs::path& folder : {own, fs::path(flags.images + kOwnDefinitions)}) {
+  for (const fs::path& folder : {fs::path(own), fs::path(flags.images + kOwnDefinitions)}) {
     if (const auto taken = definitions->take_all_of(folder); !taken) {
       return fail(Exit::failed, taken.error().message());
     }
@@ -184,15 +175,13 @@ Outcome<int> run_program(const std::vector<std::string>& arguments,
 }
 
 Outcome<int> build(const RuntimeFlags& flags, const Definitions& definitions) {
-  CLI_TRY(const fs::path script, beside_program({"/../../share/brood/scripts/image/build",
-                                                 "/../../../scripts/image/build"},
-                                                "scripts/image"));
-  CLI_TRY(const fs::path tool,
-          beside_program({"/../../bin/brood-image", "/brood-image"}, "brood-image"));
-  CLI_TRY(const int status,
-          run_program({script, flags.name},
-                      {"DEFINITIONS=" + definitions.path(), "IMAGES=" + flags.images,
-                       "BROOD_IMAGE_TOOL=" + tool.string()}));
+  CLI_TRY(const std::string script,
+          part({"../../share/brood/scripts/image/build", "../../../scripts/image/build"},
+               "scripts/image"));
+  CLI_TRY(const std::string tool, part({"../../bin/brood-image", "brood-image"}, "brood-image"));
+  CLI_TRY(const int status, run_program({script, flags.name},
+                                        {"DEFINITIONS=" + definitions.path(),
+                                         "IMAGES=" + flags.images, "BROOD_IMAGE_TOOL=" + tool}));
   if (rootfs::interrupted()) {
     return fail(Exit::failed, "interrupted; nothing was added");
   }
@@ -214,16 +203,8 @@ void take_back(const RuntimeFlags& flags) {
   remove_lock(flags, flags.name);
 }
 
-Outcome<int> need_root(const char* verb) {
-  if (::geteuid() != 0) {
-    return fail(Exit::failed, std::string("brood runtime ") + verb +
-                                  " needs root: the files of an image have owners");
-  }
-  return 0;
-}
-
 Outcome<int> add(const RuntimeFlags& flags) {
-  CLI_TRY([[maybe_unused]] const int root, need_root("add"));
+  CLI_TRY([[maybe_unused]] const int root, need_root("runtime add"));
   CLI_TRY(const std::string text, definition_of(flags));
   CLI_TRY(const auto definitions, all_definitions(flags));
   const bool known = fs::exists(definitions->path() + "/" + flags.name + ".toml");
@@ -266,9 +247,7 @@ Outcome<int> add(const RuntimeFlags& flags) {
   if (flags.json) {
     return write_output(rootfs::format_manifest(manifest) + "\n");
   }
-  return write_output(manifest.name + "  " + manifest.digest + "  " +
-                      std::to_string(manifest.files) + " files, " +
-                      rough_bytes(manifest.size_bytes) + "\n");
+  return write_output(summary_of(manifest));
 }
 
 const char* language_name(const rootfs::Manifest& manifest) {
@@ -308,7 +287,7 @@ Outcome<int> list(const RuntimeFlags& flags) {
 }
 
 Outcome<int> remove(const RuntimeFlags& flags) {
-  CLI_TRY([[maybe_unused]] const int root, need_root("remove"));
+  CLI_TRY([[maybe_unused]] const int root, need_root("runtime remove"));
   for (const std::string& name : flags.names) {
     const std::string file = flags.images + kOwnDefinitions + "/" + name + ".toml";
     if (!rootfs::is_image_name(name) || !fs::exists(file)) {
@@ -333,10 +312,7 @@ using Verb = Outcome<int> (*)(const RuntimeFlags&);
 
 CLI::App* add_verb(CLI::App& group, Session& session, const std::shared_ptr<RuntimeFlags>& flags,
                    const char* name, const char* help, Verb verb) {
-  CLI::App* added = group.add_subcommand(name, help);
-  added->add_option("--images", flags->images, "the folder of images")
-      ->type_name("DIR")
-      ->capture_default_str();
+  CLI::App* added = add_on_images(group, name, help, flags->images);
   added->callback(
       [flags, verb, &session] { session.run = [flags, verb] { return verb(*flags); }; });
   return added;

@@ -7,7 +7,6 @@
 #include <sys/eventfd.h>
 #include <sys/file.h>
 #include <sys/mount.h>
-#include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -24,6 +23,7 @@
 #include "agent/powers.h"
 #include "api/json.h"
 #include "base/file.h"
+#include "cmd/agent_process.h"
 
 namespace cli {
 namespace {
@@ -31,19 +31,6 @@ namespace {
 namespace fs = std::filesystem;
 
 constexpr int kMostAtOnce = 64;
-
-std::string parts_directory() {
-  std::error_code error;
-  const fs::path own = fs::read_symlink("/proc/self/exe", error).parent_path();
-  // Installed (lib/brood/brood-local beside lib/brood/runtimes), or as it was built.
-  for (const char* place : {"runtimes", "../runtimes"}) {
-    const fs::path path = (own / place).lexically_normal();
-    if (fs::exists(path / "native", error)) {
-      return path;
-    }
-  }
-  return {};
-}
 
 // A state directory, this process's alone for as long as it lives.
 struct Place {
@@ -94,15 +81,6 @@ Outcome<Place> take_place(const std::string& run_dir) {
                                 std::to_string(kMostAtOnce) + ")");
 }
 
-// As broodd has them (cmd/broodd.cc).
-void allow_core_limit() {
-  rlimit limit{};
-  if (::getrlimit(RLIMIT_CORE, &limit) == 0 && limit.rlim_max == 0) {
-    limit.rlim_max = 1;
-    ::setrlimit(RLIMIT_CORE, &limit);
-  }
-}
-
 void log_to_standard_error() {
   auto logger =
       std::make_shared<spdlog::logger>("brood", std::make_shared<spdlog::sinks::stderr_sink_mt>());
@@ -126,7 +104,7 @@ Outcome<agent::AgentConfig> config_of(const StandaloneRequest& request) {
   if (!config) {
     return fail(Exit::usage, config.error().message());
   }
-  config->support_dir = parts_directory();
+  cmd::find_parts(*config);
   config->serves_one_command = true;
   return std::move(*config);
 }
@@ -268,7 +246,7 @@ Outcome<std::string> run_standalone(StandaloneRequest request) {
     return fail(Exit::usage, command.error().message());
   }
   log_to_standard_error();
-  allow_core_limit();
+  cmd::allow_core_limit();
   CLI_TRY(agent::AgentConfig config, config_of(request));
   if (const auto given_up = agent::give_up_powers(); !given_up) {
     return fail(Exit::failed, given_up.error().message());

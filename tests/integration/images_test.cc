@@ -153,9 +153,7 @@ TEST_CASE("what an imported image's user may write is the sandbox's own, and gon
 
 TEST_CASE("an image of Debian's packages, pushed and pulled, runs unmodified, and is a function") {
   const Registry registry(Access::anybody);
-  const char* named = ::getenv("BROOD_IMAGES");  // NOLINT(concurrency-mt-unsafe)
-  const std::string base =
-      std::string(named != nullptr ? named : "/var/lib/brood/images") + "/base/rootfs";
+  const std::string base = images_dir() + "/base/rootfs";
   if (!fs::exists(base)) {
     skip_because("there is no image 'base' to take Debian from");
   }

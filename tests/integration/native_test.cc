@@ -103,6 +103,17 @@ TEST_CASE("how a program ends is how its invocation ends, and the instance serve
   CHECK(agent.invoke_bytes("ends", "slow").ending == "timeout");
 }
 
+TEST_CASE("a program that the kernel kills for its memory ends as out_of_memory") {
+  need_limits();
+  AgentFixture agent(with_base());
+  deploy(agent, "greedy", "read -r what; test \"$what\" = on || tail /dev/zero; echo fine",
+         {{"memory", "32MiB"}});
+  const Json error = agent.invoke_bytes("greedy", "").error();
+  CHECK(error["ending"] == "out_of_memory");
+  CHECK(error["limit"] == "32MiB");
+  CHECK(body_of(agent.invoke_bytes("greedy", "on\n")) == "fine\n");
+}
+
 TEST_CASE("what a program leaves behind is gone before the next invocation") {
   AgentFixture agent(with_base());
   deploy(agent, "leaves",

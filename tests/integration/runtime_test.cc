@@ -18,11 +18,6 @@ using namespace tests;
 using Catch::Contains;
 namespace fs = std::filesystem;
 
-std::string images() {
-  const char* named = ::getenv("BROOD_IMAGES");
-  return named != nullptr ? named : "/var/lib/brood/images";
-}
-
 std::string unique_name() {
   return "test-" + std::to_string(::getpid());
 }
@@ -32,7 +27,7 @@ void need_builder() {
   if (std::system("command -v mmdebstrap >/dev/null") != 0) {
     skip_because("there is no mmdebstrap");
   }
-  if (!fs::exists(images() + "/.apt")) {
+  if (!fs::exists(images_dir() + "/.apt")) {
     skip_because("no image was built on this host");
   }
 }
@@ -40,20 +35,20 @@ void need_builder() {
 // Ends it whatever happens to the test.
 struct Added {
   explicit Added(std::string own) : name(std::move(own)) {}
-  ~Added() { (void)run_brood({"runtime", "remove", "--images", images(), name}); }
+  ~Added() { (void)run_brood({"runtime", "remove", "--images", images_dir(), name}); }
   std::string name;
 };
 
 Ran add(const AgentFixture& agent, const std::string& name, std::vector<std::string> more) {
   std::vector<std::string> arguments{"--socket", agent.socket(), "runtime", "add",
-                                     "--images", images(),       name};
+                                     "--images", images_dir(),   name};
   arguments.insert(arguments.end(), more.begin(), more.end());
   return run_brood(arguments);
 }
 
 std::vector<std::string> names_in_images() {
   std::vector<std::string> names;
-  for (const auto& entry : fs::directory_iterator(images())) {
+  for (const auto& entry : fs::directory_iterator(images_dir())) {
     names.push_back(entry.path().filename());
   }
   std::sort(names.begin(), names.end());
@@ -72,7 +67,7 @@ TEST_CASE("a runtime is added with a package that its functions find loaded, and
   REQUIRE(ran.exit == 0);
   CHECK_THAT(ran.out, Contains(added.name) && Contains("sha256:"));
   const Json listed =
-      Json::parse(run_brood({"runtime", "list", "--json", "--images", images()}).out);
+      Json::parse(run_brood({"runtime", "list", "--json", "--images", images_dir()}).out);
   const auto found = std::find_if(listed.begin(), listed.end(),
                                   [&](const Json& one) { return one["name"] == added.name; });
   REQUIRE(found != listed.end());
@@ -86,15 +81,15 @@ TEST_CASE("a runtime is added with a package that its functions find loaded, and
   CHECK(agent.invoke("loaded", 7).json() == Json({true, "[7]"}));
 
   CHECK(add(agent, added.name, {"--preload", "json"}).exit != 0);  // there is one
-  const Ran removed = run_brood({"runtime", "remove", "--images", images(), added.name});
+  const Ran removed = run_brood({"runtime", "remove", "--images", images_dir(), added.name});
   // An agent holds it.
   CHECK(removed.exit == 1);
   CHECK_THAT(removed.err, Contains("use"));
   agent.stop();
-  const Ran again = run_brood({"runtime", "remove", "--images", images(), added.name});
+  const Ran again = run_brood({"runtime", "remove", "--images", images_dir(), added.name});
   INFO(again.err);
   CHECK(again.exit == 0);
-  CHECK_FALSE(fs::exists(images() + "/" + added.name));
+  CHECK_FALSE(fs::exists(images_dir() + "/" + added.name));
 }
 
 TEST_CASE("what cannot be a runtime is refused, and leaves nothing") {
@@ -111,7 +106,7 @@ TEST_CASE("what cannot be a runtime is refused, and leaves nothing") {
   const Ran missing = add(agent, added.name, {"--package", "python3-there-is-no-such"});
   CHECK(missing.exit == 1);
   CHECK_THAT(missing.err, Contains("nothing was added"));
-  CHECK(run_brood({"runtime", "remove", "--images", images(), "python3"}).exit == 4);
+  CHECK(run_brood({"runtime", "remove", "--images", images_dir(), "python3"}).exit == 4);
   CHECK(names_in_images() == before);
 }
 

@@ -20,14 +20,9 @@ using namespace tests;
 using Catch::Contains;
 namespace fs = std::filesystem;
 
-std::string images() {
-  const char* named = ::getenv("BROOD_IMAGES");
-  return named != nullptr ? named : "/var/lib/brood/images";
-}
-
 void need_base() {
   need_root();
-  if (!fs::exists(images() + "/base/image.json")) {
+  if (!fs::exists(images_dir() + "/base/image.json")) {
     skip_because("there is no image 'base'; build it: make -f Makefile.rootfs base");
   }
 }
@@ -65,7 +60,7 @@ class Parent {
 
 std::vector<std::string> flags() {
   static const Parent parent;
-  std::vector<std::string> all{"run", "--standalone", "--images", images(), "--limits"};
+  std::vector<std::string> all{"run", "--standalone", "--images", images_dir(), "--limits"};
   if (parent.path().empty()) {
     all.emplace_back("best-effort");
   } else {

@@ -38,9 +38,6 @@ void must(const base::Status& status) {
   }
 }
 
-std::string images_dir() {
-  return from_environment("BROOD_IMAGES", "/var/lib/brood/images");
-}
 std::string source_dir() {
   return from_environment("BROOD_SOURCE_DIR", BROOD_BUILT_SOURCE_DIR);
 }
@@ -206,6 +203,10 @@ void need_limits() {
 
 double slowness() {
   return std::max(1.0, std::stod(from_environment("BROOD_TEST_SLOWNESS", "1")));
+}
+
+std::string images_dir() {
+  return from_environment("BROOD_IMAGES", "/var/lib/brood/images");
 }
 
 std::string bin_dir() {

@@ -163,6 +163,7 @@ void need_limits();
 // tests/functions/NAME
 std::string function_source(const std::string& file);
 std::string bin_dir();
+std::string images_dir();  // the host's
 std::string support_dir(Program program = Program::product);
 
 // Waits for what happens soon; false when the time is up.

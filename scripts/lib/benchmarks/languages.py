@@ -10,8 +10,6 @@ from pathlib import Path
 from . import stats
 from .agents import Trouble
 
-FUNCTIONS = Path(__file__).resolve().parents[3] / "bench"
-
 WORKER = r"""
 #include <arpa/inet.h>
 #include <string.h>
@@ -56,7 +54,7 @@ def compiled(folder, source):
 
 
 class Arm:
-    """One function; `once` gives the microseconds of an invocation and whether it was cold."""
+    """One function; `once` gives the microseconds of an invocation."""
 
     def __init__(self, agent, name, runtime, path, settings):
         self.agent, self.name, self.runtime = agent, name, runtime
