@@ -10,6 +10,7 @@
 #include <algorithm>
 
 #include "agent/clock.h"
+#include "agent/command_book.h"
 #include "agent/commands.h"
 #include "agent/compile_job.h"
 #include "agent/image_cache.h"
@@ -160,6 +161,9 @@ base::Status Agent::open_stores() {
   }
   BROOD_TRY(LogStore logs, LogStore::open(config_.state_dir + "/logs"));
   log_store_ = std::make_unique<LogStore>(std::move(logs));
+  BROOD_TRY(book_, CommandBook::open(
+                       {.loop = loop_, .disk = *disk_, .registry = *registry_, .turns = output_},
+                       config_.state_dir + "/command-logs"));
   return {};
 }
 
@@ -536,6 +540,7 @@ void Agent::make_commands() {
   commands_ = std::make_unique<Commands>(CommandsContext{
       .loop = loop_,
       .config = config_,
+      .book = book_.get(),
       .mounter = *mounter_,
       .host_mounts = host_mounts_.get(),
       .soft_limits = [this] { return !limits_not_enforced_.empty(); },
@@ -576,6 +581,13 @@ tl::expected<void, Failure> Agent::signal(std::string_view sandbox, std::uint32_
 
 tl::expected<void, Failure> Agent::set_paused(std::string_view sandbox, bool paused) {
   return commands_->set_paused(sandbox, paused);
+}
+
+KeptCommands& Agent::kept_commands() {
+  return *book_;
+}
+const KeptCommands& Agent::kept_commands() const {
+  return *book_;
 }
 
 // --- what there is -------------------------------------------------------------------------------

@@ -23,6 +23,7 @@
 
 namespace agent {
 
+class CommandBook;
 class Commands;
 
 class Agent : public Service {
@@ -58,6 +59,8 @@ class Agent : public Service {
   tl::expected<void, Failure> signal(std::string_view sandbox, std::uint32_t process,
                                      int number) override;
   tl::expected<void, Failure> set_paused(std::string_view sandbox, bool paused) override;
+  KeptCommands& kept_commands() override;
+  const KeptCommands& kept_commands() const override;
   std::vector<SandboxStatus> sandboxes() const override;
   AgentStatus status() const override;
   std::string metrics() const override;
@@ -128,6 +131,7 @@ class Agent : public Service {
   std::vector<decltype(pools_)::node_type> stopped_pools_;
   Runners runners_;
   std::vector<std::shared_ptr<FunctionRunner>> removed_;  // that still run something
+  std::unique_ptr<CommandBook> book_;
   std::unique_ptr<Commands> commands_;
   std::set<std::string> changing_;  // functions with a change under way
   int sandbox_count_ = 0;

@@ -7,6 +7,7 @@
 #include <array>
 #include <set>
 
+#include "agent/kept_command.h"
 #include "base/units.h"
 #include "rootfs/definition.h"
 
@@ -16,6 +17,9 @@ namespace {
 constexpr std::size_t kMostArgumentBytes = 128 << 10;
 constexpr std::size_t kMostEnvironmentBytes = 64 << 10;
 constexpr std::chrono::milliseconds kLongestTimeout = std::chrono::hours(24);
+
+constexpr std::array<std::string_view, 6> kEndingNames{"exited",        "killed",    "timeout",
+                                                       "out_of_memory", "cancelled", "internal"};
 
 bool has_nul(std::string_view text) {
   return text.find('\0') != std::string_view::npos;
@@ -148,6 +152,9 @@ CommandRequest resolve(CommandRequest request, const rootfs::ImageConfig& image)
   if (request.directory.empty()) {
     request.directory = image.directory.empty() ? "/" : image.directory;
   }
+  if (request.stop_signal.empty()) {
+    request.stop_signal = base::parse_signal(image.stop_signal) ? image.stop_signal : "SIGTERM";
+  }
   return request;
 }
 
@@ -184,6 +191,17 @@ std::string validate(const CommandRequest& request) {
   if (auto problem = check_mounts(request); !problem.empty()) {
     return problem;
   }
+  if (!request.name.empty()) {
+    if (auto problem = check_command_name(request.name); !problem.empty()) {
+      return problem;
+    }
+  }
+  if (!request.stop_signal.empty() && !base::parse_signal(request.stop_signal)) {
+    return "stop_signal: a number from 1 to 64, or a name as SIGTERM";
+  }
+  if (request.input && !request.detached) {
+    return "input: of a detached command";
+  }
   if (request.terminal && (request.rows == 0 || request.columns == 0)) {
     return "terminal: it has rows and columns";
   }
@@ -198,9 +216,15 @@ std::string validate_resolved(const CommandRequest& request) {
 }
 
 std::string_view command_ending_name(CommandEnding ending) {
-  constexpr std::array<std::string_view, 6> kNames{"exited",        "killed",    "timeout",
-                                                   "out_of_memory", "cancelled", "internal"};
-  return kNames[static_cast<std::size_t>(ending)];
+  return kEndingNames[static_cast<std::size_t>(ending)];
+}
+
+std::optional<CommandEnding> command_ending_of(std::string_view name) {
+  const auto* const found = std::find(kEndingNames.begin(), kEndingNames.end(), name);
+  if (found == kEndingNames.end()) {
+    return std::nullopt;
+  }
+  return static_cast<CommandEnding>(found - kEndingNames.begin());
 }
 
 CommandEnd judge_command(const Evidence& evidence, const CommandRequest& request) {

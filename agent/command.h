@@ -50,6 +50,13 @@ struct CommandRequest {
   std::vector<Bind> binds{};
   std::vector<Tmpfs> tmpfs{};
   bool read_only = false;  // the root; /tmp and /dev/shm stay what they are
+  // How it is found again (agent/kept_command.h).
+  std::string id{};           // the agent's to give: KeptCommand::id
+  std::string name{};         // of its own, among all that are kept; empty: none
+  bool detached = false;      // no client has its streams: what it prints goes to a log
+  bool input = false;         // detached: its standard input is open, for whoever attaches
+  bool keep = false;          // it is known after its end, until it is removed
+  std::string stop_signal{};  // what asks it to end: a name or a number; empty: the image's
   unsigned client_uid = 0;
   unsigned client_gid = 0;
   // What came with the request (SCM_RIGHTS); at most kMostBinds.
@@ -81,6 +88,7 @@ enum class CommandEnding {
   internal,       // brood's own fault: it did not run, or not to its end
 };
 std::string_view command_ending_name(CommandEnding ending);
+std::optional<CommandEnding> command_ending_of(std::string_view name);
 
 struct CommandEnd {
   CommandEnding ending = CommandEnding::internal;

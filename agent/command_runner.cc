@@ -4,11 +4,13 @@
 
 #include <algorithm>
 #include <boost/asio/post.hpp>
+#include <csignal>
 #include <utility>
 
 #include "agent/clock.h"
 #include "agent/command_mounts.h"
 #include "agent/command_streams.h"
+#include "base/units.h"
 
 namespace agent {
 namespace {
@@ -118,11 +120,13 @@ base::Status CommandRunner::begin(Sandbox& sandbox) {
        .terminal = request_.terminal}));
   sandbox.mark_counters();
   sandbox.command = shown(request_.arguments);
+  sandbox.name = request_.name.empty() ? request_.id : request_.name;
+  sandbox.stop_signal = base::parse_signal(request_.stop_signal).value_or(SIGTERM);
   sandbox.set_state(Sandbox::State::running);
   began_ns_ = monotonic_ns();
   sandbox.send_command(payload, std::move(streams.inside));
   arm_timeout();
-  callbacks_.started({sandbox.id(), std::move(streams.outside), 0});
+  callbacks_.started({.sandbox = sandbox.id(), .streams = std::move(streams.outside)});
   return {};
 }
 

@@ -5,6 +5,7 @@
 #include <cerrno>
 
 #include "agent/clock.h"
+#include "agent/command_book.h"
 #include "agent/command_runner.h"
 #include "agent/execution.h"
 
@@ -195,7 +196,30 @@ tl::expected<std::shared_ptr<CommandHandle>, Failure> Commands::run(CommandReque
   if (!user) {
     return tl::unexpected(invalid("user: " + user.error().message()));
   }
-  RuntimePool& pool = pool_of(**image, *user, room_for(request, **image));
+  if (!is_kept(request)) {
+    return start(**image, *user, std::move(request), std::move(callbacks));
+  }
+  if (context_.book == nullptr) {
+    // A terminal asks for no record, only for what one makes possible.
+    const bool asked = request.keep || request.detached || !request.name.empty();
+    return asked ? tl::unexpected(invalid("name, detached, keep: no command is kept here"))
+                 : start(**image, *user, std::move(request), std::move(callbacks));
+  }
+  return context_.book->run(
+      std::move(request), std::move(callbacks),
+      [this, image = *image, user = *user](CommandRequest entered, CommandCallbacks told) {
+        return start(*image, user, std::move(entered), std::move(told));
+      });
+}
+
+tl::expected<std::shared_ptr<CommandHandle>, Failure> Commands::start(const rootfs::Manifest& image,
+                                                                      rootfs::ImageUser user,
+                                                                      CommandRequest request,
+                                                                      CommandCallbacks callbacks) {
+  if (stopped_) {
+    return tl::unexpected(Failure{503, "draining", "the agent is stopping"});
+  }
+  RuntimePool& pool = pool_of(image, user, room_for(request, image));
   pool.start();
   const auto runner =
       std::make_shared<CommandRunner>(CommandContext{.loop = context_.loop,
@@ -211,7 +235,8 @@ tl::expected<std::shared_ptr<CommandHandle>, Failure> Commands::run(CommandReque
 }
 
 tl::expected<std::shared_ptr<Sandbox>, Failure> Commands::sandbox_of(std::string_view id) const {
-  if (const auto sandbox = context_.find_sandbox(id);
+  const std::string kept = context_.book != nullptr ? context_.book->sandbox_of(id) : "";
+  if (const auto sandbox = context_.find_sandbox(kept.empty() ? id : kept);
       sandbox != nullptr && !sandbox->command.empty()) {
     return sandbox;
   }
@@ -239,6 +264,7 @@ tl::expected<void, Failure> Commands::signal(std::string_view sandbox, std::uint
   if (!found) {
     return tl::unexpected(found.error());
   }
+  number = number == 0 ? (*found)->stop_signal : number;
   const auto sent =
       process == 0 ? (*found)->signal_handler(number) : (*found)->signal_process(process, number);
   if (!sent) {
@@ -260,6 +286,9 @@ tl::expected<void, Failure> Commands::set_paused(std::string_view sandbox, bool 
 
 void Commands::stop() {
   stopped_ = true;
+  if (context_.book != nullptr) {
+    context_.book->stop();
+  }
   timer_.cancel();
   for (const auto& command : running_) {
     if (const auto runner = command.lock()) {

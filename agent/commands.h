@@ -21,12 +21,14 @@
 
 namespace agent {
 
+class CommandBook;
 class CommandRunner;
 
 // What commands need of the agent. Everything outlives them.
 struct CommandsContext {
   boost::asio::io_context& loop;
   const AgentConfig& config;
+  CommandBook* book = nullptr;             // of those that are kept; none where none can be
   Maker& mounter;                          // blocks on folders of clients, and on nothing else
   int host_mounts = -1;                    // the mount namespace that the agent was started in
   std::function<bool()> soft_limits;       // this host's cgroups cannot hold all limits
@@ -80,6 +82,10 @@ class Commands {
     std::int64_t used_ns = 0;  // when somebody last asked for it, or something last ran in it
     bool stopping = false;     // and winding down
   };
+  tl::expected<std::shared_ptr<CommandHandle>, Failure> start(const rootfs::Manifest& image,
+                                                              rootfs::ImageUser user,
+                                                              CommandRequest request,
+                                                              CommandCallbacks callbacks);
   static Room room_for(const CommandRequest& request, const rootfs::Manifest& image);
   RuntimePool& pool_of(const rootfs::Manifest& image, rootfs::ImageUser user, Room room);
   std::string free_name(const rootfs::Manifest& image, rootfs::ImageUser user, Room room);

@@ -124,7 +124,8 @@ base::Status Execution::send_run() {
   }
   auto outside = std::move(streams_.outside);
   flush();
-  callbacks_.started({sandbox->id(), std::move(outside), process_});
+  callbacks_.started(
+      {.sandbox = sandbox->id(), .streams = std::move(outside), .process = process_});
   return {};
 }
 

@@ -46,7 +46,7 @@ void add_encoded(std::string& to, const LogLine& line) {
   to.append(R"({"sequence":)").append(std::to_string(line.sequence));
   to.append(R"(,"time_ms":)").append(std::to_string(line.time_ms));
   to.append(R"(,"invocation_id":)");
-  add_quoted(to, line.invocation_id);
+  add_quoted(to, line.origin);
   to.append(R"(,"text":)");
   add_quoted(to, line.text);
   to.append(line.cut ? ",\"cut\":true}\n" : "}\n");
@@ -68,7 +68,7 @@ std::optional<LogLine> decode(std::string_view text) {
   const auto cut = object.find("cut");
   LogLine line{.sequence = static_cast<std::uint64_t>(number("sequence")),
                .time_ms = number("time_ms"),
-               .invocation_id = string("invocation_id"),
+               .origin = string("invocation_id"),
                .text = string("text"),
                .cut = cut != object.end() && *cut == true};
   return line.sequence == 0 ? std::nullopt : std::optional(std::move(line));
@@ -219,11 +219,11 @@ Status FunctionLog::be_open() {
   return current_ ? Status() : open_current();
 }
 
-void FunctionLog::append(LogSource& source, std::string_view bytes, std::string_view invocation_id,
+void FunctionLog::append(LogSource& source, std::string_view bytes, std::string_view origin,
                          std::int64_t time_ms) {
-  if (source.invocation_id_ != invocation_id) {
+  if (source.origin_ != origin) {
     end(source, time_ms);
-    source.invocation_id_ = invocation_id;
+    source.origin_ = origin;
   }
   source.splitter_.feed(bytes, [&](LineSplitter::Line line) { add_line(source, line, time_ms); });
 }
@@ -235,7 +235,7 @@ void FunctionLog::end(LogSource& source, std::int64_t time_ms) {
 void FunctionLog::add_line(const LogSource& source, LineSplitter::Line line, std::int64_t time_ms) {
   add_encoded(buffer_, {.sequence = next_sequence_++,
                         .time_ms = time_ms,
-                        .invocation_id = source.invocation_id_,
+                        .origin = source.origin_,
                         .text = std::string(line.text),
                         .cut = line.cut});
   ++held_lines_;

@@ -1,5 +1,5 @@
-// What functions print, as JSON lines on disk: <directory>/<function>/current.jsonl, and behind it
-// 1.jsonl (newest) to N.jsonl (oldest), which are rotated by rename.
+// What functions and kept commands print, as JSON lines on disk: <directory>/<name>/current.jsonl,
+// and behind it 1.jsonl (newest) to N.jsonl (oldest), which are rotated by rename.
 //
 // What a function prints is hostile: a line has a limit beyond which it is cut, a function's files
 // have one together, and text is made valid UTF-8. Other control characters, terminal escapes among
@@ -79,7 +79,7 @@ class LogSource {
  private:
   friend class FunctionLog;
   LineSplitter splitter_;
-  std::string invocation_id_;
+  std::string origin_;
 };
 
 // The log of one function, open for appending.
@@ -93,10 +93,10 @@ class FunctionLog {
 
   LogSource source() const { return LogSource(limits_); }
 
-  // What a source printed while `invocation_id` ran (empty: while none did). Text without a newline
-  // waits for the rest of its line; when the invocation changes it becomes a line of the old one.
+  // What a source printed, and what LogLine::origin says of it. Text without a newline
+  // waits for the rest of its line; when the origin changes it becomes a line of the old one.
   // Lines are held in memory until `flush`, or until there are 128 KiB of them.
-  void append(LogSource& source, std::string_view bytes, std::string_view invocation_id,
+  void append(LogSource& source, std::string_view bytes, std::string_view origin,
               std::int64_t time_ms);
   // The source will print no more: what it left without a newline becomes a line.
   void end(LogSource& source, std::int64_t time_ms);

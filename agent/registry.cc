@@ -48,6 +48,7 @@ constexpr std::array kMigrations{
       ) STRICT, WITHOUT ROWID;
     )sql",
     "ALTER TABLE functions ADD COLUMN listen TEXT NOT NULL DEFAULT ''",
+    "CREATE TABLE commands (id TEXT PRIMARY KEY, record TEXT NOT NULL) STRICT, WITHOUT ROWID",
 };
 
 // One prepared statement, run once.
@@ -374,6 +375,31 @@ Result<Registry::Removed> Registry::remove(std::string_view name) {
   Statement statement(database_->handle(), "DELETE FROM functions WHERE name = ?");
   BROOD_CHECK(database_->finish(statement.bind(name)));
   return ::sqlite3_changes(database_->handle()) > 0 ? Removed::yes : Removed::was_not_there;
+}
+
+Result<std::vector<std::string>> Registry::load_commands() const {
+  Statement row(database_->handle(), "SELECT record FROM commands ORDER BY id");
+  std::vector<std::string> records;
+  int got = row.step();
+  for (; got == SQLITE_ROW; got = row.step()) {
+    row.next_row();
+    records.push_back(row.text());
+  }
+  if (got != SQLITE_DONE) {
+    return database_->failed("read");
+  }
+  return records;
+}
+
+Status Registry::put_command(const std::string& id, const std::string& record) {
+  Statement statement(database_->handle(),
+                      "INSERT OR REPLACE INTO commands (id, record) VALUES (?, ?)");
+  return database_->finish(statement.bind(id).bind(record));
+}
+
+Status Registry::remove_command(const std::string& id) {
+  Statement statement(database_->handle(), "DELETE FROM commands WHERE id = ?");
+  return database_->finish(statement.bind(id));
 }
 
 Result<std::set<std::string>> Registry::code_in_use() const {

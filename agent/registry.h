@@ -1,4 +1,5 @@
-// The functions that are deployed, in SQLite: what the agent knows again after a restart.
+// The functions that are deployed, and the commands that are kept, in SQLite: what the agent knows
+// again after a restart.
 //
 // A change is one transaction in write-ahead mode with synchronous=FULL: once `put` or `remove` has
 // returned it survives SIGKILL and loss of power, for one fsync of the log; cut off in the middle
@@ -39,6 +40,11 @@ class Registry {
 
   enum class Removed { yes, was_not_there };
   base::Result<Removed> remove(std::string_view name);
+
+  // The records of the commands that are kept (agent/kept_command.h), as they were put.
+  base::Result<std::vector<std::string>> load_commands() const;
+  base::Status put_command(const std::string& id, const std::string& record);
+  base::Status remove_command(const std::string& id);
 
   // The digests that functions refer to; code under any other may be deleted.
   base::Result<std::set<std::string>> code_in_use() const;

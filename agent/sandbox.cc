@@ -680,6 +680,7 @@ SandboxStatus Sandbox::status() const {
   status.runtime = runtime_;
   status.function = function;
   status.command = command;
+  status.name = name;
   status.state = frozen_ ? "paused" : status_name(state_);
   status.pid = init_.pid();
   status.host_uid = host_uid_;

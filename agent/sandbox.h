@@ -139,6 +139,8 @@ class Sandbox : public std::enable_shared_from_this<Sandbox> {
   base::Result<cgroups::Usage> usage() const { return parts_.cgroup.usage(); }
   std::string function;                   // bound to it; empty in the pool
   std::string command;                    // or what it runs, for people
+  std::string name;                       // and how that is called
+  int stop_signal = 0;                    // what asks the command to end
   std::uint32_t inside_uid = kInsideUid;  // who that is, in the sandbox's numbers
   std::uint32_t inside_gid = kInsideUid;
   SandboxParts release_parts() { return std::move(parts_); }

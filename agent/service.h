@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "agent/command.h"
+#include "agent/kept_command.h"
 #include "agent/types.h"
 #include "base/fd.h"
 
@@ -58,7 +59,9 @@ class CommandHandle {
 
 struct CommandStarted {
   std::string sandbox;                  // its id
-  std::vector<base::UniqueFd> streams;  // the caller's: see CommandStreams::outside
+  std::string command{};                // the id of one that is kept
+  std::vector<base::UniqueFd> streams;  // the caller's: see CommandStreams::outside; none of one
+                                        // that was started detached
   std::uint32_t process = 0;            // of an `exec`: its number in the sandbox
 };
 struct CommandCallbacks {
@@ -94,6 +97,7 @@ struct SandboxStatus {
   std::string runtime;
   std::string function;        // empty: in the pool
   std::string command;         // what `brood run` started in it
+  std::string name;            // of a command that is kept: its name, or else its id
   std::string state;           // starting, pool, idle, running, paused, ending
   int pid = 0;                 // pid 1 of the sandbox, as the host numbers it
   std::uint32_t host_uid = 0;  // first uid of its range
@@ -126,13 +130,14 @@ struct AgentStatus {
   std::uint64_t invocations = 0;
 };
 
-// One line of a function's log, as JSON lines carry it.
+// One line of a function's or a kept command's log, as JSON lines carry it.
 struct LogLine {
-  std::uint64_t sequence = 0;  // rises within a function; a gap means that lines were rotated away
+  std::uint64_t sequence = 0;  // rises within a log; a gap means that lines were rotated away
   std::int64_t time_ms = 0;
-  std::string invocation_id;  // empty: printed while no invocation ran
-  std::string text;           // without its newline; valid UTF-8
-  bool cut = false;           // the line was longer than a log line may be
+  std::string origin;  // a function's: the invocation, or empty while none ran; a command's:
+                       // stdout or stderr
+  std::string text;    // without its newline; valid UTF-8
+  bool cut = false;    // the line was longer than a log line may be
 };
 
 // Receives an archive piece by piece (into a file, hashed as it comes). Dropped unfinished, it
@@ -145,6 +150,36 @@ class Upload {
   // Unpacks in a confined child and stores the code by its digest ("sha256:" left out). A file name
   // is taken for a body that is no archive: the code is then that single file.
   virtual void finish(std::string file_name, Completion<std::string> done) = 0;
+};
+
+// The commands that are kept (agent/kept_command.h). `which`: an id, the beginning of one that no
+// other id has, or a name; 404 where it is none.
+class KeptCommands {
+ public:
+  virtual ~KeptCommands() = default;
+
+  virtual std::vector<KeptCommand> list() const = 0;  // the oldest first
+  virtual tl::expected<KeptCommand, Failure> find(std::string_view which) const = 0;
+  // `done` is called with the command once it has ended, unless the token was dropped before.
+  virtual tl::expected<std::shared_ptr<void>, Failure> wait(
+      std::string_view which, std::function<void(const KeptCommand&)> done) = 0;
+  enum class Running { refuse, kill };
+  // Forgets it and its log. 409 while it runs, unless it is to be killed.
+  virtual void remove(std::string_view which, Running running, Completion<KeptCommand> done) = 0;
+
+  // Gives the caller the streams of a command that was started detached or was left: what it
+  // prints goes to the caller, and not to its log. Of one without a terminal, standard input can
+  // be had once. 409 where somebody has them, and where there are none. `cancel` leaves it, and
+  // the command goes on.
+  virtual tl::expected<std::shared_ptr<CommandHandle>, Failure> attach(
+      std::string_view which, CommandCallbacks callbacks) = 0;
+  // Whoever is attached to its terminal leaves, and the command goes on; 409 where nobody is.
+  virtual tl::expected<void, Failure> detach(std::string_view which) = 0;
+
+  // As the Service's of these names. `more` is also called when the command has ended.
+  virtual tl::expected<std::vector<LogLine>, Failure> logs(std::string_view which, std::size_t tail,
+                                                           std::uint64_t after_sequence) const = 0;
+  virtual std::shared_ptr<void> follow_logs(std::string_view which, std::function<void()> more) = 0;
 };
 
 class Service {
@@ -173,10 +208,14 @@ class Service {
   // One more command in it: what the request says of image and limits does not count.
   virtual tl::expected<std::shared_ptr<CommandHandle>, Failure> execute(
       std::string_view sandbox, CommandRequest request, CommandCallbacks callbacks) = 0;
-  // `process`: 0 for the command, else the number of one that was executed.
+  // `sandbox`: also the id or the name of a command that is kept.
+  // `process`: 0 for the command, else the number of one that was executed. `number`: 0 for the
+  // signal that asks the command to end.
   virtual tl::expected<void, Failure> signal(std::string_view sandbox, std::uint32_t process,
                                              int number) = 0;
   virtual tl::expected<void, Failure> set_paused(std::string_view sandbox, bool paused) = 0;
+  virtual KeptCommands& kept_commands() = 0;
+  virtual const KeptCommands& kept_commands() const = 0;
 
   virtual std::vector<SandboxStatus> sandboxes() const = 0;
   virtual AgentStatus status() const = 0;

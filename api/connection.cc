@@ -251,6 +251,11 @@ class HttpConnection final : public Connection,
   void invoke(BodyTaken body_taken);
   void serve_logs();
   void serve_command();
+  void serve_attach();
+  void serve_wait();
+  void serve_remove_command();
+  agent::CommandCallbacks command_callbacks();
+  void hold_command(tl::expected<std::shared_ptr<agent::CommandHandle>, agent::Failure>&& command);
   void command_started(agent::CommandStarted&& started);
   void command_ended(const agent::CommandEnd& end);
 
@@ -302,6 +307,8 @@ class HttpConnection final : public Connection,
 
   std::shared_ptr<agent::InvocationHandle> invocation_;
   std::shared_ptr<agent::CommandHandle> command_;
+  bool command_left_ = false;  // it is started detached: the answer is its record
+  std::shared_ptr<void> waiting_;
   std::string out_head_;
   std::string out_body_;
 
@@ -631,11 +638,24 @@ void HttpConnection::serve() {
       serve_invoke();
       break;
     case Endpoint::logs:
+    case Endpoint::command_logs:
       serve_logs();
       break;
     case Endpoint::run:
     case Endpoint::execute:
       serve_command();
+      break;
+    case Endpoint::attach:
+      serve_attach();
+      break;
+    case Endpoint::wait_command:
+      serve_wait();
+      break;
+    case Endpoint::remove_command:
+      serve_remove_command();
+      break;
+    case Endpoint::detach:
+      respond(done_reply(host_.service.kept_commands().detach(route_.command)));
       break;
     case Endpoint::signal:
       respond(done_reply(host_.service.signal(route_.sandbox, route_.process, route_.signal)));
@@ -712,7 +732,7 @@ void HttpConnection::serve_remove() {
 }
 
 void HttpConnection::serve_logs() {
-  log_.emplace(host_.service, route_.name, route_.logs);
+  log_.emplace(host_.service, route_);
   auto text = log_->first();
   if (!text) {
     return respond(reply_of(text.error()));
@@ -754,19 +774,52 @@ void HttpConnection::serve_command() {
   request->descriptors =
       std::make_shared<const std::vector<base::UniqueFd>>(std::exchange(descriptors_, {}));
   request->client_uid = client_uid_;
-  last_request_ = true;
-  agent::CommandCallbacks callbacks{
+  command_left_ = !more && request->detached;
+  last_request_ = !command_left_;
+  hold_command(more
+                   ? host_.service.execute(route_.sandbox, *std::move(request), command_callbacks())
+                   : host_.service.run(*std::move(request), command_callbacks()));
+}
+
+agent::CommandCallbacks HttpConnection::command_callbacks() {
+  return {
       .started = [self = shared_from_this()](
                      agent::CommandStarted started) { self->command_started(std::move(started)); },
       .done = [self =
                    shared_from_this()](const agent::CommandEnd& end) { self->command_ended(end); }};
-  auto command =
-      more ? host_.service.execute(route_.sandbox, *std::move(request), std::move(callbacks))
-           : host_.service.run(*std::move(request), std::move(callbacks));
+}
+
+void HttpConnection::hold_command(
+    tl::expected<std::shared_ptr<agent::CommandHandle>, agent::Failure>&& command) {
   if (!command) {
+    command_left_ = false;
     return respond(reply_of(command.error()));
   }
   command_ = *std::move(command);
+}
+
+void HttpConnection::serve_attach() {
+  last_request_ = true;
+  hold_command(host_.service.kept_commands().attach(route_.command, command_callbacks()));
+}
+
+void HttpConnection::serve_wait() {
+  auto waiting = host_.service.kept_commands().wait(
+      route_.command, [self = shared_from_this()](const agent::KeptCommand& command) {
+        self->waiting_ = nullptr;
+        self->respond(command_reply(command));
+      });
+  if (!waiting) {
+    return respond(reply_of(waiting.error()));
+  }
+  waiting_ = *std::move(waiting);
+}
+
+void HttpConnection::serve_remove_command() {
+  using Running = agent::KeptCommands::Running;
+  host_.service.kept_commands().remove(
+      route_.command, route_.force ? Running::kill : Running::refuse,
+      [self = shared_from_this()](auto&& removed) { self->respond(command_reply(removed)); });
 }
 
 // In one piece with the descriptors: they come with its first byte. The socket's buffer is empty,
@@ -774,6 +827,10 @@ void HttpConnection::serve_command() {
 void HttpConnection::command_started(agent::CommandStarted&& started) {
   if (phase_ == Phase::closed) {
     return;
+  }
+  if (std::exchange(command_left_, false)) {
+    command_.reset();
+    return respond(command_reply(host_.service.kept_commands().find(started.command), 201));
   }
   Reply reply;
   reply.content_type = "application/x-ndjson";
@@ -791,6 +848,9 @@ void HttpConnection::command_ended(const agent::CommandEnd& end) {
   command_.reset();
   if (phase_ == Phase::closed) {
     return;
+  }
+  if (std::exchange(command_left_, false)) {  // it has not begun
+    return respond(reply_of(agent::Failure{500, "internal", end.message}));
   }
   if (phase_ == Phase::serving) {
     Reply reply;
@@ -864,12 +924,16 @@ void HttpConnection::stream_log(Reply&& reply) {
   }
   // The service may call back in the middle of adding a line: look at the log from the loop, where
   // many lines are one look.
-  log_watch_ = host_.service.follow_logs(route_.name, [weak = weak_from_this()] {
+  const auto look = [weak = weak_from_this()] {
     const auto self = weak.lock();
     if (self && !std::exchange(self->log_grew_, true)) {
       asio::post(self->socket_.get_executor(), [self] { self->pump_log(); });
     }
-  });
+  };
+  log_watch_ = log_->follow(look);
+  if (log_->ended()) {
+    look();
+  }
   write_log(std::move(bytes));
 }
 
@@ -883,8 +947,13 @@ void HttpConnection::pump_log() {
   if (!std::exchange(log_grew_, false)) {
     return;
   }
+  const bool ended = log_->ended();  // before what it left is read
   if (std::string text = log_->next(); !text.empty()) {
-    write_log(log_chunked_ ? chunk_of(text) : std::move(text));
+    log_grew_ = ended;
+    return write_log(log_chunked_ ? chunk_of(text) : std::move(text));
+  }
+  if (ended) {
+    end_log();
   }
 }
 
@@ -963,6 +1032,7 @@ void HttpConnection::close() {
   const auto self = shared_from_this();  // `closed` drops the server's hold on this
   phase_ = Phase::closed;
   log_watch_.reset();
+  waiting_.reset();
   upload_.reset();
   if (const auto invocation = std::exchange(invocation_, nullptr)) {
     invocation->cancel();

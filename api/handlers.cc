@@ -117,6 +117,10 @@ Reply answer(const Route& route, const agent::Service& service) {
       return describe(route.name, service);
     case Endpoint::sandboxes:
       return json_reply(sandboxes_json(service.sandboxes()));
+    case Endpoint::list_commands:
+      return json_reply(kept_commands_json(service.kept_commands().list()));
+    case Endpoint::inspect_command:
+      return command_reply(service.kept_commands().find(route.command));
     case Endpoint::runtimes:
       return json_reply(runtimes_json(service.status().runtimes));
     default:
@@ -148,12 +152,26 @@ Reply removed_reply(const tl::expected<agent::Function, agent::Failure>& removed
   return removed ? json_reply(function_json(*removed)) : reply_of(removed.error());
 }
 
-LogReader::LogReader(const agent::Service& service, std::string name, LogQuery query)
-    : service_(service), name_(std::move(name)), query_(query), last_(query.after) {}
+Reply command_reply(const tl::expected<agent::KeptCommand, agent::Failure>& command, int status) {
+  return command ? json_reply(kept_command_json(*command), status) : reply_of(command.error());
+}
+
+LogReader::LogReader(agent::Service& service, const Route& route)
+    : service_(service),
+      of_command_(route.endpoint == Endpoint::command_logs),
+      name_(of_command_ ? route.command : route.name),
+      query_(route.logs),
+      last_(route.logs.after) {}
+
+tl::expected<std::vector<agent::LogLine>, agent::Failure> LogReader::read(
+    std::size_t tail, std::uint64_t after) const {
+  return of_command_ ? service_.kept_commands().logs(name_, tail, after)
+                     : service_.logs(name_, tail, after);
+}
 
 tl::expected<std::string, agent::Failure> LogReader::first() {
   // Following from the end still has to know where the end is.
-  auto lines = service_.logs(name_, std::max<std::size_t>(query_.tail, 1), query_.after);
+  auto lines = read(std::max<std::size_t>(query_.tail, 1), query_.after);
   if (!lines) {
     return tl::unexpected<agent::Failure>(std::move(lines.error()));
   }
@@ -162,14 +180,27 @@ tl::expected<std::string, agent::Failure> LogReader::first() {
 }
 
 std::string LogReader::next() {
-  const auto lines = service_.logs(name_, kMaxLogTail, last_);
+  const auto lines = read(kMaxLogTail, last_);
   return lines ? print(*lines) : std::string();
+}
+
+std::shared_ptr<void> LogReader::follow(std::function<void()> more) {
+  return of_command_ ? service_.kept_commands().follow_logs(name_, std::move(more))
+                     : service_.follow_logs(name_, std::move(more));
+}
+
+bool LogReader::ended() const {
+  if (!of_command_) {
+    return false;
+  }
+  const auto command = service_.kept_commands().find(name_);
+  return !command || command->state == agent::KeptCommand::State::ended;
 }
 
 std::string LogReader::print(const std::vector<agent::LogLine>& lines) {
   std::string text;
   for (const agent::LogLine& line : lines) {
-    text += log_line_json(line);
+    text += log_line_json(line, of_command_ ? "stream" : "invocation");
     last_ = std::max(last_, line.sequence);
   }
   return text;

@@ -2,6 +2,8 @@
 // reading of a log piece by piece.
 #pragma once
 
+#include <functional>
+#include <memory>
 #include <string>
 #include <string_view>
 
@@ -37,21 +39,31 @@ Reply uploaded_reply(tl::expected<std::string, agent::Failure>&& digest);
 Reply deployed_reply(const tl::expected<agent::Deployed, agent::Failure>& deployed);
 Reply done_reply(const tl::expected<void, agent::Failure>& done);
 Reply removed_reply(const tl::expected<agent::Function, agent::Failure>& removed);
+Reply command_reply(const tl::expected<agent::KeptCommand, agent::Failure>& command,
+                    int status = 200);
 
-// Reads a function's log from where a query begins, as application/x-ndjson.
+// Reads a log, of a function or of a kept command, from where a query begins, as
+// application/x-ndjson.
 class LogReader {
  public:
-  LogReader(const agent::Service& service, std::string name, LogQuery query);
+  LogReader(agent::Service& service, const Route& route);
 
   // The lines that the query asks for.
   tl::expected<std::string, agent::Failure> first();
-  // The lines that came since; empty when there are none, or the function is gone.
+  // The lines that came since; empty when there are none, or it is gone.
   std::string next();
+  // As the service's. Nothing where no more can come.
+  std::shared_ptr<void> follow(std::function<void()> more);
+  // No line will come any more: the command has ended.
+  bool ended() const;
 
  private:
+  tl::expected<std::vector<agent::LogLine>, agent::Failure> read(std::size_t tail,
+                                                                 std::uint64_t after) const;
   std::string print(const std::vector<agent::LogLine>& lines);
 
-  const agent::Service& service_;
+  agent::Service& service_;
+  const bool of_command_;
   std::string name_;
   LogQuery query_;
   std::uint64_t last_ = 0;  // the last line that was given

@@ -4,12 +4,11 @@
 #include <array>
 #include <charconv>
 #include <cmath>
-#include <cstdio>
-#include <ctime>
 #include <nlohmann/json.hpp>
 #include <set>
 #include <utility>
 
+#include "agent/kept_command.h"
 #include "api/router.h"
 #include "base/units.h"
 
@@ -238,7 +237,7 @@ constexpr std::array<Field<Tmpfs>, 4> kTmpfsFields{{
 }};
 
 using Command = agent::CommandRequest;
-constexpr std::array<Field<Command>, 18> kCommandFields{{
+constexpr std::array<Field<Command>, 23> kCommandFields{{
     {"image", [](const Json& v, Command& r) { return take_text(v, r.image); }},
     {"arguments", [](const Json& v, Command& r) { return take_arguments(v, r.arguments); }},
     {"entrypoint",
@@ -255,6 +254,11 @@ constexpr std::array<Field<Command>, 18> kCommandFields{{
     {"binds", [](const Json& v, Command& r) { return take_list(kBindFields, v, r.binds); }},
     {"tmpfs", [](const Json& v, Command& r) { return take_list(kTmpfsFields, v, r.tmpfs); }},
     {"read_only", [](const Json& v, Command& r) { return take_flag(v, r.read_only); }},
+    {"name", [](const Json& v, Command& r) { return take_text(v, r.name); }},
+    {"detached", [](const Json& v, Command& r) { return take_flag(v, r.detached); }},
+    {"input", [](const Json& v, Command& r) { return take_flag(v, r.input); }},
+    {"keep", [](const Json& v, Command& r) { return take_flag(v, r.keep); }},
+    {"stop_signal", [](const Json& v, Command& r) { return take_text(v, r.stop_signal); }},
     {"terminal", [](const Json& v, Command& r) { return take_flag(v, r.terminal); }},
     {"rows", [](const Json& v, Command& r) { return take_count(v, r.rows); }},
     {"columns", [](const Json& v, Command& r) { return take_count(v, r.columns); }},
@@ -315,7 +319,7 @@ Json document_of(const agent::Function& function) {
       {"name", function.name},
       {"version", function.version},
       {"code", digest_text(function.code_digest)},
-      {"deployed_at", format_time(function.deployed_at_ms)},
+      {"deployed_at", base::format_time(function.deployed_at_ms)},
       {"settings", settings_of(function.settings)},
   };
 }
@@ -337,6 +341,7 @@ Json document_of(const agent::SandboxStatus& status) {
       {"runtime", status.runtime},
       {"function", status.function},
       {"command", status.command},
+      {"name", status.name},
       {"state", status.state},
       {"pid", status.pid},
       {"host_uid", status.host_uid},
@@ -509,6 +514,7 @@ std::string functions_json(const std::vector<agent::FunctionStatus>& functions) 
 
 std::string command_started_json(const agent::CommandStarted& started) {
   Json document{{"sandbox", started.sandbox}, {"streams", started.streams.size()}};
+  add_text(document, "command", started.command);
   if (started.process != 0) {
     document["process"] = started.process;
   }
@@ -516,19 +522,15 @@ std::string command_started_json(const agent::CommandStarted& started) {
 }
 
 std::string command_end_json(const agent::CommandEnd& end) {
-  Json document{{"ending", agent::command_ending_name(end.ending)},
-                {"exit_code", agent::exit_code_of(end)}};
-  if (end.signal != 0) {
-    document["signal"] = end.signal;
-  }
-  add_text(document, "syscall", end.syscall);
-  add_text(document, "message", end.message);
-  document["wall_us"] = end.wall_us;
-  document["user_us"] = end.user_us;
-  document["system_us"] = end.system_us;
-  document["memory_peak_bytes"] = end.memory_peak_bytes;
-  document["pids_refusals"] = end.pids_refusals;
-  return print({{"end", std::move(document)}}) + "\n";
+  return print({{"end", agent::document_of(end)}}) + "\n";
+}
+
+std::string kept_command_json(const agent::KeptCommand& command) {
+  return print(agent::document_of(command));
+}
+
+std::string kept_commands_json(const std::vector<agent::KeptCommand>& commands) {
+  return print({{"commands", list_of(commands)}});
 }
 
 std::string sandboxes_json(const std::vector<agent::SandboxStatus>& sandboxes) {
@@ -539,24 +541,14 @@ std::string runtimes_json(const std::vector<agent::RuntimeStatus>& runtimes) {
   return print({{"runtimes", list_of(runtimes)}});
 }
 
-std::string log_line_json(const agent::LogLine& line) {
-  Json document{{"sequence", line.sequence}, {"time", format_time(line.time_ms)}};
-  add_text(document, "invocation", line.invocation_id);
+std::string log_line_json(const agent::LogLine& line, std::string_view tag) {
+  Json document{{"sequence", line.sequence}, {"time", base::format_time(line.time_ms)}};
+  add_text(document, std::string(tag).c_str(), line.origin);
   document["text"] = line.text;
   if (line.cut) {
     document["cut"] = true;
   }
   return print(document) + "\n";
-}
-
-std::string format_time(std::int64_t unix_ms) {
-  const std::time_t whole = static_cast<std::time_t>(unix_ms / 1000);
-  std::tm parts{};
-  ::gmtime_r(&whole, &parts);
-  char text[40];
-  const std::size_t size = std::strftime(text, sizeof text, "%Y-%m-%dT%H:%M:%S", &parts);
-  std::snprintf(text + size, sizeof text - size, ".%03dZ", static_cast<int>(unix_ms % 1000));
-  return text;
 }
 
 }  // namespace api

@@ -48,10 +48,9 @@ std::string command_started_json(const agent::CommandStarted& started);
 std::string command_end_json(const agent::CommandEnd& end);
 std::string sandboxes_json(const std::vector<agent::SandboxStatus>& sandboxes);
 std::string runtimes_json(const std::vector<agent::RuntimeStatus>& runtimes);
-// One line of application/x-ndjson, its newline included.
-std::string log_line_json(const agent::LogLine& line);
-
-// "2024-05-01T12:00:00.250Z"
-std::string format_time(std::int64_t unix_ms);
+std::string kept_command_json(const agent::KeptCommand& command);
+std::string kept_commands_json(const std::vector<agent::KeptCommand>& commands);
+// One line of application/x-ndjson, its newline included. `tag`: the key of the line's.
+std::string log_line_json(const agent::LogLine& line, std::string_view tag);
 
 }  // namespace api

@@ -1,13 +1,12 @@
 #include "api/router.h"
 
-#include <string.h>
-
 #include <algorithm>
 #include <charconv>
 #include <optional>
 #include <utility>
 
 #include "agent/types.h"
+#include "base/units.h"
 
 namespace api {
 namespace {
@@ -16,7 +15,7 @@ constexpr std::size_t kMaxTarget = 4096;
 constexpr std::string_view kNameSegment = "{name}";
 constexpr std::string_view kDigestSegment = "{digest}";
 constexpr std::string_view kSandboxSegment = "{sandbox}";
-constexpr int kLastSignal = 64;
+constexpr std::string_view kCommandSegment = "{command}";
 
 tl::unexpected<Refusal> refuse(int status, std::string code, std::string message) {
   return tl::unexpected<Refusal>(Refusal{status, std::move(code), std::move(message), {}});
@@ -68,6 +67,7 @@ struct Captures {
   std::optional<std::string_view> name;
   std::optional<std::string_view> digest;
   std::optional<std::string_view> sandbox;
+  std::optional<std::string_view> command;
 };
 
 bool match(std::string_view pattern, std::string_view path, Captures& captures) {
@@ -84,6 +84,8 @@ bool match(std::string_view pattern, std::string_view path, Captures& captures) 
       captures.digest = found;
     } else if (expected == kSandboxSegment) {
       captures.sandbox = found;
+    } else if (expected == kCommandSegment) {
+      captures.command = found;
     } else if (expected != found) {
       return false;
     }
@@ -111,22 +113,6 @@ std::string take_log_parameter(std::string_view key, std::string_view value, Log
   return value == "true" || value == "false" ? "" : "follow is true or false";
 }
 
-// By number, or by name with or without "SIG".
-int signal_of(std::string_view text) {
-  int number = 0;
-  if (parse_number(text, kLastSignal, number)) {
-    return number;
-  }
-  const std::string_view name = text.substr(0, 3) == "SIG" ? text.substr(3) : text;
-  for (number = 1; number < kLastSignal; ++number) {
-    const char* known = ::sigabbrev_np(number);
-    if (known != nullptr && name == known) {
-      return number;
-    }
-  }
-  return 0;
-}
-
 bool is_sandbox_id(std::string_view text) {
   constexpr std::string_view kAllowed = "abcdefghijklmnopqrstuvwxyz0123456789._-";
   return !text.empty() && text.size() <= 128 &&
@@ -134,7 +120,8 @@ bool is_sandbox_id(std::string_view text) {
 }
 
 std::string take_parameter(std::string_view key, std::string_view value, Route& route) {
-  if (route.endpoint == Endpoint::logs && (key == "tail" || key == "after" || key == "follow")) {
+  const bool logs = route.endpoint == Endpoint::logs || route.endpoint == Endpoint::command_logs;
+  if (logs && (key == "tail" || key == "after" || key == "follow")) {
     return take_log_parameter(key, value, route.logs);
   }
   if (route.endpoint == Endpoint::upload_code && key == "file") {
@@ -142,8 +129,13 @@ std::string take_parameter(std::string_view key, std::string_view value, Route& 
     return is_file_name(value) ? "" : "file is a file's name without its folder";
   }
   if (route.endpoint == Endpoint::signal && key == "signal") {
-    route.signal = signal_of(value);
-    return route.signal > 0 ? "" : "signal is a number from 1 to 64, or a name as TERM";
+    const auto number = base::parse_signal(value);
+    route.signal = value == "stop" ? 0 : number.value_or(-1);
+    return route.signal >= 0 ? "" : "signal is a number from 1 to 64, a name as TERM, or stop";
+  }
+  if (route.endpoint == Endpoint::remove_command && key == "force") {
+    route.force = value == "true";
+    return value == "true" || value == "false" ? "" : "force is true or false";
   }
   if (route.endpoint == Endpoint::signal && key == "process") {
     return parse_number(value, UINT32_MAX, route.process) ? ""
@@ -196,6 +188,12 @@ tl::expected<void, Refusal> take_captures(const Captures& captures, Route& route
     }
     route.sandbox = *captures.sandbox;
   }
+  if (captures.command) {
+    if (!is_sandbox_id(*captures.command)) {
+      return refuse_argument("a command's id or name has letters, digits, '.', '_' and '-'");
+    }
+    route.command = *captures.command;
+  }
   return {};
 }
 
@@ -222,6 +220,13 @@ const std::vector<RoutePattern>& route_patterns() {
       {"HEAD", "/code/{digest}", Endpoint::has_code},
       {"GET", "/sandboxes", Endpoint::sandboxes},
       {"POST", "/commands", Endpoint::run},
+      {"GET", "/commands", Endpoint::list_commands},
+      {"GET", "/commands/{command}", Endpoint::inspect_command},
+      {"DELETE", "/commands/{command}", Endpoint::remove_command},
+      {"GET", "/commands/{command}/wait", Endpoint::wait_command},
+      {"GET", "/commands/{command}/logs", Endpoint::command_logs},
+      {"POST", "/commands/{command}/attach", Endpoint::attach},
+      {"POST", "/commands/{command}/detach", Endpoint::detach},
       {"POST", "/sandboxes/{sandbox}/signal", Endpoint::signal},
       {"POST", "/sandboxes/{sandbox}/commands", Endpoint::execute},
       {"POST", "/sandboxes/{sandbox}/pause", Endpoint::pause},

@@ -30,9 +30,16 @@ enum class Endpoint {
   pause,
   resume,
   execute,
+  list_commands,
+  inspect_command,
+  wait_command,
+  command_logs,
+  remove_command,
+  attach,
+  detach,
 };
 
-// GET /functions/{name}/logs?tail=N&after=SEQUENCE&follow=true
+// GET /functions/{name}/logs?tail=N&after=SEQUENCE&follow=true, and /commands/{command}/logs
 struct LogQuery {
   std::size_t tail = 100;  // 0 to kMaxLogTail
   std::uint64_t after = 0;
@@ -46,9 +53,13 @@ struct Route {
   std::string digest;  // 64 lower-case hexadecimal characters, "sha256:" left out
   std::string file;    // upload_code: a file name without a slash; empty: the body is an archive
   LogQuery logs;
-  std::string sandbox;        // an id: [a-z0-9._-], at most 128
+  std::string sandbox;        // an id: [a-z0-9._-], at most 128; or what `command` may be
+  std::string command;        // of one that is kept: an id, its beginning, or a name; as `sandbox`
+  bool force = false;         // DELETE /commands/{command}?force=true
   std::uint32_t process = 0;  // signal: of an execution; 0: the command's
-  int signal = 15;  // POST /sandboxes/{sandbox}/signal?signal=N: 1 to 64, or a name as "TERM"
+  // POST /sandboxes/{sandbox}/signal?signal=N: 1 to 64, or a name as "TERM"; 0, for "stop": the one
+  // that asks this command to end.
+  int signal = 15;
 };
 
 // Why a request is refused before anything is asked of the service.

@@ -3,7 +3,10 @@
 #include <array>
 #include <charconv>
 #include <cmath>
+#include <csignal>
 #include <cstdio>
+#include <cstring>
+#include <ctime>
 #include <limits>
 
 namespace base {
@@ -146,6 +149,59 @@ Result<std::uint32_t> parse_cpu(std::string_view text) {
 
 std::string format_cpu(std::uint32_t milli_cpu) {
   return trimmed(milli_cpu / 1000.0);
+}
+
+Result<int> parse_signal(std::string_view text) {
+  constexpr int kLast = 64;
+  constexpr std::string_view kFirstOfRealTime = "RTMIN";
+  const auto number_in = [](std::string_view digits) {
+    int number = 0;
+    const auto [rest, error] =
+        std::from_chars(digits.data(), digits.data() + digits.size(), number);
+    return error == std::errc{} && rest == digits.data() + digits.size() ? number : -1;
+  };
+  const std::string_view name = text.substr(0, 3) == "SIG" ? text.substr(3) : text;
+  if (const int number = number_in(text); number >= 1 && number <= kLast) {
+    return number;
+  }
+  for (int number = 1; number < kLast; ++number) {
+    const char* known = ::sigabbrev_np(number);
+    if (known != nullptr && name == known) {
+      return number;
+    }
+  }
+  if (name.substr(0, kFirstOfRealTime.size()) == kFirstOfRealTime) {
+    const std::string_view more = name.substr(kFirstOfRealTime.size());
+    const int above = more.empty() ? 0 : more.front() == '+' ? number_in(more.substr(1)) : -1;
+    if (above >= 0 && SIGRTMIN + above <= kLast) {
+      return SIGRTMIN + above;
+    }
+  }
+  return fail_because("'" + std::string(text) + "' is no signal",
+                      "a number from 1 to 64, or a name as TERM or SIGTERM");
+}
+
+std::string format_time(std::int64_t unix_ms) {
+  const std::time_t whole = static_cast<std::time_t>(unix_ms / 1000);
+  std::tm parts{};
+  ::gmtime_r(&whole, &parts);
+  char text[40];
+  const std::size_t size = std::strftime(text, sizeof text, "%Y-%m-%dT%H:%M:%S", &parts);
+  std::snprintf(text + size, sizeof text - size, ".%03dZ", static_cast<int>(unix_ms % 1000));
+  return text;
+}
+
+Result<std::int64_t> parse_time(const std::string& text) {
+  std::tm parts{};
+  const char* rest = ::strptime(text.c_str(), "%Y-%m-%dT%H:%M:%S", &parts);
+  int milliseconds = 0;
+  int taken = 0;
+  // NOLINTNEXTLINE(cert-err34-c): what it leaves is looked at, and three digits cannot overflow.
+  if (rest == nullptr || std::sscanf(rest, ".%3dZ%n", &milliseconds, &taken) != 1 || taken != 5 ||
+      rest[taken] != '\0') {
+    return fail_because("'" + text + "' is no time as 2024-05-01T12:00:00.250Z");
+  }
+  return static_cast<std::int64_t>(::timegm(&parts)) * 1000 + milliseconds;
 }
 
 }  // namespace base

@@ -24,4 +24,11 @@ std::string format_duration(std::chrono::milliseconds span);
 Result<std::uint32_t> parse_cpu(std::string_view text);
 std::string format_cpu(std::uint32_t milli_cpu);
 
+// "9", "KILL", "SIGKILL", "SIGRTMIN+3": 1 to 64.
+Result<int> parse_signal(std::string_view text);
+
+// "2024-05-01T12:00:00.250Z", from milliseconds since 1970 and back.
+std::string format_time(std::int64_t unix_ms);
+Result<std::int64_t> parse_time(const std::string& text);
+
 }  // namespace base

@@ -55,6 +55,7 @@ int run(int argc, char** argv) {
   cli::add_local(app, session);
   cli::add_invoke(app, session);
   cli::add_run(app, session);
+  cli::add_attach(app, session);
   cli::add_exec(app, session);
   cli::add_commands(app, session);
   cli::add_functions(app, session);

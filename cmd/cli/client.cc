@@ -253,13 +253,14 @@ Outcome<int> Client::Lines::begin() {
   input.commit(static_cast<std::size_t>(got));
   error_code error;
   http::read_header(state_->connection.socket, input, state_->parser, error);
-  if (!error && state_->parser.get().result_int() != 200) {
+  const auto fine = [this] { return state_->parser.get().result_int() / 100 == 2; };
+  if (!error && !fine()) {
     http::read(state_->connection.socket, input, state_->parser, error);
   }
   if (error) {
     return broken(error);
   }
-  if (state_->parser.get().result_int() != 200) {
+  if (!fine()) {
     return tl::unexpected<Failure>(failure_of(response_of(state_->parser)));
   }
   return 0;
@@ -274,7 +275,7 @@ Outcome<std::optional<std::string>> Client::Lines::next() {
       return line;
     }
     if (state_->parser.is_done()) {
-      return std::nullopt;
+      return pending.empty() ? std::nullopt : std::optional(std::exchange(pending, {}));
     }
     error_code error;
     http::read_some(state_->connection.socket, state_->connection.input, state_->parser, error);

@@ -50,7 +50,7 @@ class Client {
   // Gives each line of the answer as it comes. An answer that is not 200 comes back whole.
   Outcome<Response> follow(const Request& request,
                            const std::function<void(std::string_view)>& line);
-  // An answer of lines that come with time, the first perhaps with descriptors. One that is not 200
+  // An answer of lines that come with time, the first perhaps with descriptors. One that is not 2xx
   // is a failure. The client may not be used for anything else as long as they are read.
   class Lines;
   Outcome<std::unique_ptr<Lines>> lines(const Request& request);

@@ -133,37 +133,109 @@ std::string failures_of(const Json& endings) {
   return text.empty() ? "-" : text;
 }
 
-// The functions that are asked for, as the agent's list has them.
-Outcome<Json> functions_for(Client& client, const std::string& name) {
-  if (name.empty()) {
-    CLI_TRY(const Response response, get(client, "/functions"));
-    return Json::parse(response.body).at("functions");
+// What `stats` shows: all there is, or what is called so.
+struct Watched {
+  Json functions = Json::array();
+  Json commands = Json::array();  // their sandboxes
+};
+
+Outcome<Json> sandboxes_with_commands(Client& client) {
+  CLI_TRY(const Response response, get(client, "/sandboxes"));
+  Json found = Json::array();
+  const Json document = Json::parse(response.body);
+  for (const Json& sandbox : document.at("sandboxes")) {
+    if (!sandbox.at("command").get<std::string>().empty()) {
+      found.push_back(sandbox);
+    }
   }
-  CLI_TRY(const Response response, get(client, "/functions/" + encode_segment(name)));
-  return Json::array({Json::parse(response.body)});
+  return found;
 }
 
-Outcome<int> stats(const NameFlags& flags, const Session& session) {
-  Client client(session.socket);
-  CLI_TRY(Json functions, functions_for(client, flags.name));
-  CLI_TRY(const Response metrics, get(client, "/metrics"));
+Outcome<Watched> watched(Client& client, const std::string& name) {
+  Watched all;
+  CLI_TRY(const Json commands, sandboxes_with_commands(client));
+  if (name.empty()) {
+    CLI_TRY(const Response response, get(client, "/functions"));
+    all.functions = Json::parse(response.body).at("functions");
+    all.commands = commands;
+    return all;
+  }
+  CLI_TRY(const Response function,
+          client.ask({"GET", "/functions/" + encode_segment(name), "", ""}));
+  if (function.status == 200) {
+    all.functions.push_back(Json::parse(function.body));
+    return all;
+  }
+  // An id's beginning, too, is known to the agent alone.
+  CLI_TRY(const Response kept, client.ask({"GET", "/commands/" + encode_segment(name), "", ""}));
+  const std::string sandbox =
+      kept.status == 200 ? Json::parse(kept.body).value("sandbox", "") : name;
+  for (const Json& one : commands) {
+    if (one.at("id") == sandbox) {
+      all.commands.push_back(one);
+      return all;
+    }
+  }
+  return kept.status == 200
+             ? fail(Exit::failed, "command '" + name + "' does not run; see brood inspect " + name)
+             : fail(Exit::not_found, "there is no function and no command '" + name + "'");
+}
+
+void add_durations(const std::string& metrics, Json& function) {
+  for (const auto& [key, q] : {std::pair{"p50_seconds", 0.5}, {"p99_seconds", 0.99}}) {
+    const auto seconds = duration_quantile(metrics, function.at("name").get<std::string>(), q);
+    function[key] = seconds ? Json(*seconds) : Json();
+  }
+}
+
+std::string print_functions(const Json& functions, const std::string& metrics) {
   Table table({"NAME", "INVOCATIONS", "OK", "p50", "p99", "INSTANCES", "RUNNING", "QUEUED",
                "NOT ENFORCED", "FAILED"});
-  for (Json& function : functions) {
+  for (const Json& function : functions) {
     const std::string name = function.at("name");
     const std::string loose = joined(function.at("limits_not_enforced"));
     const Json ok = function.at("endings").value("ok", Json(0));
     table.add({name, number_text(function.at("invocations")), number_text(ok),
-               quantile_text(metrics.body, name, 0.5), quantile_text(metrics.body, name, 0.99),
+               quantile_text(metrics, name, 0.5), quantile_text(metrics, name, 0.99),
                number_text(function.at("instances")), number_text(function.at("running")),
                number_text(function.at("queued")), loose.empty() ? "-" : loose,
                failures_of(function.at("endings"))});
-    for (const auto& [key, q] : {std::pair{"p50_seconds", 0.5}, {"p99_seconds", 0.99}}) {
-      const auto seconds = duration_quantile(metrics.body, name, q);
-      function[key] = seconds ? Json(*seconds) : Json();
-    }
   }
-  return write_output(flags.json ? Json({{"functions", functions}}).dump() + "\n" : table.print());
+  return table.print();
+}
+
+std::string print_commands(const Json& commands) {
+  Table table({"ID", "NAME", "COMMAND", "STATE", "AGE", "CPU", "MEMORY"});
+  for (const Json& sandbox : commands) {
+    const std::string name = sandbox.at("name");
+    table.add({sandbox.at("id"), name.empty() ? "-" : name,
+               escape_controls(sandbox.at("command").get<std::string>()).substr(0, 40),
+               sandbox.at("state"), rough_time(sandbox.at("age_ms").get<double>() / 1e3),
+               rough_time(sandbox.at("cpu_us").get<double>() / 1e6),
+               rough_bytes(sandbox.at("memory_bytes"))});
+  }
+  return table.print();
+}
+
+Outcome<int> stats(const NameFlags& flags, const Session& session) {
+  Client client(session.socket);
+  CLI_TRY(Watched all, watched(client, flags.name));
+  CLI_TRY(const Response metrics, get(client, "/metrics"));
+  if (flags.json) {
+    for (Json& function : all.functions) {
+      add_durations(metrics.body, function);
+    }
+    return write_output(Json({{"functions", all.functions}, {"commands", all.commands}}).dump() +
+                        "\n");
+  }
+  std::string text;
+  if (!all.functions.empty() || all.commands.empty()) {
+    text = print_functions(all.functions, metrics.body);
+  }
+  if (!all.commands.empty()) {
+    text += (text.empty() ? "" : "\n") + print_commands(all.commands);
+  }
+  return write_output(text);
 }
 
 enum class NameUse { none, optional, required };
@@ -189,7 +261,8 @@ void add_functions(CLI::App& app, Session& session) {
            describe);
   add_verb(app, session, "remove", "Remove a function; running invocations finish",
            NameUse::required, remove);
-  add_verb(app, session, "stats", "How invocations ended and how long they took", NameUse::optional,
+  add_verb(app, session, "stats",
+           "How invocations ended and how long they took, and what commands use", NameUse::optional,
            stats);
 }
 

@@ -56,6 +56,10 @@ Outcome<int> write_output(std::string_view bytes) {
   return write_everything(STDOUT_FILENO, bytes);
 }
 
+Outcome<int> write_error(std::string_view bytes) {
+  return write_everything(STDERR_FILENO, bytes);
+}
+
 Outcome<int> write_file(const std::string& path, std::string_view bytes) {
   auto file = base::open_at(AT_FDCWD, path, O_WRONLY | O_CREAT | O_TRUNC, 0666);
   if (!file) {

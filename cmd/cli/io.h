@@ -15,6 +15,7 @@ bool is_terminal(Standard stream);
 Outcome<std::string> read_whole(const std::string& path);
 // Everything, to standard output. A reader that has gone ends the process by SIGPIPE, silently.
 Outcome<int> write_output(std::string_view bytes);
+Outcome<int> write_error(std::string_view bytes);
 Outcome<int> write_file(const std::string& path, std::string_view bytes);
 // A line on stderr, behind "brood: ".
 void tell(std::string_view line);

@@ -15,6 +15,7 @@
 #include <utility>
 
 #include "base/error.h"
+#include "cmd/cli/detach_keys.h"
 #include "cmd/cli/io.h"
 
 namespace cli {
@@ -69,6 +70,7 @@ class Channel {
     from_ = -1;
     pending_.clear();
   }
+  std::string& pending() { return pending_; }
   void cut(std::size_t bytes) { pending_.resize(std::min(pending_.size(), bytes)); }
 
  private:
@@ -79,8 +81,9 @@ class Channel {
 
 class Pump {
  public:
-  explicit Pump(PumpRequest request) : request_(std::move(request)) {}
-  Outcome<int> run();
+  explicit Pump(PumpRequest request)
+      : request_(std::move(request)), keys_(std::exchange(request_.detach_keys, {})) {}
+  Outcome<Pumped> run();
 
  private:
   enum Direction { input, output, error, directions };
@@ -98,6 +101,8 @@ class Pump {
   std::uint64_t printed_ = 0;
   bool ended_ = false;
   bool hung_up_ = false;
+  DetachKeys keys_;
+  bool detached_ = false;
 };
 
 // This side's pipes do not block: a command that does not read its input does not keep its output
@@ -164,6 +169,8 @@ void Pump::move(Direction direction, short readable, short writable) {
     const std::size_t size = channel.read();
     if (direction != input) {
       hold_to_limit(channel, size);
+    } else if (is_terminal() && keys_.take(channel.pending())) {
+      detached_ = request_.detach && request_.detach();
     }
   }
   if (channel.wants_output() && (writable != 0 || readable != 0) && !channel.write() &&
@@ -173,7 +180,7 @@ void Pump::move(Direction direction, short readable, short writable) {
   }
 }
 
-Outcome<int> Pump::run() {
+Outcome<Pumped> Pump::run() {
   sigset_t wanted;
   sigset_t before;
   sigemptyset(&wanted);
@@ -184,7 +191,7 @@ Outcome<int> Pump::run() {
   std::signal(SIGPIPE, SIG_IGN);
   signals_.reset(::signalfd(-1, &wanted, SFD_CLOEXEC | SFD_NONBLOCK));
   connect();
-  while (!ended_ || channels_[output].open() || channels_[error].open()) {
+  while (!detached_ && (!ended_ || channels_[output].open() || channels_[error].open())) {
     std::array<pollfd, 2 + 2 * std::size_t{directions}> polled{};
     polled[0] = {signals_.get(), POLLIN, 0};
     polled[1] = {ended_ ? -1 : request_.until_fd, POLLIN, 0};
@@ -211,7 +218,7 @@ Outcome<int> Pump::run() {
       ended_ = request_.ended();
     }
   }
-  return 0;
+  return detached_ ? Pumped::detached : Pumped::ended;
 }
 
 void restore_terminal() {
@@ -222,7 +229,7 @@ void restore_terminal() {
 
 }  // namespace
 
-Outcome<int> pump(PumpRequest request) {
+Outcome<Pumped> pump(PumpRequest request) {
   return Pump(std::move(request)).run();
 }
 

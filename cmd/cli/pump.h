@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <string>
 #include <vector>
 
 #include "base/fd.h"
@@ -19,11 +20,17 @@ struct PumpRequest {
   std::function<void(int signal)> signal;  // one that this process was sent
   std::uint64_t output_limit = 0;          // bytes that it may print; 0: no such limit
   std::function<void()> over_limit;        // called once, when it prints more
+  std::string detach_keys;                 // a terminal's; see DetachKeys
+  std::function<bool()> detach;            // they were typed; true: the command goes on without us
 };
 
-// Returns when the command has ended and all that it printed is out. A failure is of this side
+enum class Pumped {
+  ended,     // the command has, and all that it printed is out
+  detached,  // it goes on
+};
+// A failure is of this side
 // alone: the command goes on.
-Outcome<int> pump(PumpRequest request);
+Outcome<Pumped> pump(PumpRequest request);
 
 // The terminal on standard input as a program wants it that hands everything on, for as long as
 // this lives; put back also where a signal ends the process.

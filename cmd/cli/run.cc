@@ -10,7 +10,9 @@
 #include "base/error.h"
 #include "base/fd.h"
 #include "base/units.h"
+#include "cmd/cli/carry.h"
 #include "cmd/cli/client.h"
+#include "cmd/cli/detach_keys.h"
 #include "cmd/cli/env_file.h"
 #include "cmd/cli/io.h"
 #include "cmd/cli/pump.h"
@@ -23,7 +25,8 @@ namespace {
 
 using Json = nlohmann::ordered_json;
 
-constexpr int kBroodsFault = 125;  // as docker has it: the command did not run
+constexpr int kBroodsFault = 125;                     // as docker has it: the command did not run
+constexpr const char* kDetachKeys = "ctrl-p,ctrl-q";  // docker's
 
 struct RunFlags {
   std::string sandbox;  // exec
@@ -51,6 +54,13 @@ struct RunFlags {
   std::vector<std::string> binds;
   std::vector<std::string> tmpfs;
   bool read_only = false;
+  bool detach = false;
+  bool remove = true;
+  bool remove_said = false;
+  bool no_input = false;  // attach
+  std::string name;
+  std::string stop_signal;
+  std::string detach_keys = kDetachKeys;
 };
 
 void put(Json& document, const char* key, const std::string& text) {
@@ -161,6 +171,16 @@ Outcome<std::string> document_of(const RunFlags& flags, std::vector<base::Unique
   }
   CLI_TRY(document["environment"], environment_of(flags));
   CLI_TRY([[maybe_unused]] const int added, add_mounts(flags, document, descriptors));
+  put(document, "name", flags.name);
+  put(document, "stop_signal", flags.stop_signal);
+  if (flags.detach) {
+    document["detached"] = true;
+    document["input"] = flags.interactive;
+  }
+  // Whoever lets it run alone wants to know how it ended.
+  if (flags.remove_said ? !flags.remove : flags.detach) {
+    document["keep"] = true;
+  }
   put(document, "user", flags.user);
   put(document, "directory", flags.workdir);
   put(document, "memory", flags.memory);
@@ -190,65 +210,6 @@ Outcome<std::string> document_of(const RunFlags& flags, std::vector<base::Unique
   }
 }
 
-// On a connection of its own: the first is the command's for as long as it runs.
-void send_signal(const Session& session, const Json& started, int number) {
-  Client client(session.socket);
-  (void)client.ask({"POST",
-                    "/sandboxes/" + encode_segment(started.at("sandbox").get<std::string>()) +
-                        "/signal?signal=" + std::to_string(number) +
-                        "&process=" + std::to_string(started.value("process", 0U)),
-                    "", ""});
-}
-
-struct Ended {
-  Json end;
-  bool over_limit = false;
-};
-
-Outcome<Ended> carry(const RunFlags& flags, std::uint64_t output_limit, const Session& session,
-                     Client::Lines& lines) {
-  CLI_TRY(auto first, lines.next());
-  if (!first) {
-    return fail(Exit::failed, "the agent answered nothing");
-  }
-  const Json line = Json::parse(*first);
-  if (line.contains("end")) {
-    return Ended{line.at("end")};
-  }
-  std::optional<RawTerminal> raw;
-  if (flags.terminal) {
-    raw.emplace();
-  }
-  Ended ended;
-  Outcome<std::optional<std::string>> last = std::optional<std::string>();
-  PumpRequest request;
-  request.streams = lines.take_descriptors();
-  if (request.streams.size() != (flags.terminal ? 1 : 3)) {
-    return fail(Exit::failed, "the agent sent no streams with its answer");
-  }
-  request.read_input = flags.interactive || !is_terminal(Standard::input);
-  request.until_fd = lines.fd();
-  request.ended = [&] {
-    last = lines.next();
-    return true;
-  };
-  request.signal = [&](int number) { send_signal(session, line, number); };
-  request.output_limit = output_limit;
-  request.over_limit = [&] {
-    ended.over_limit = true;
-    send_signal(session, line, SIGKILL);
-  };
-  CLI_TRY([[maybe_unused]] const int pumped, pump(std::move(request)));
-  if (!last) {
-    return tl::unexpected<Failure>(std::move(last.error()));
-  }
-  if (!*last) {
-    return fail(Exit::failed, "the agent did not say how the command ended");
-  }
-  ended.end = Json::parse(**last).at("end");
-  return ended;
-}
-
 Outcome<Ended> alone(const RunFlags& flags, std::uint64_t output_limit, const Session& session,
                      std::string body) {
   Ended ended;
@@ -267,66 +228,99 @@ Outcome<Ended> alone(const RunFlags& flags, std::uint64_t output_limit, const Se
   return ended;
 }
 
-// For judges: the ending with what it used; "-" is standard error.
-Outcome<int> write_stats(const RunFlags& flags, const Ended& ended) {
-  if (flags.stats_json.empty()) {
-    return 0;
-  }
-  Json stats = ended.end;
-  if (ended.over_limit) {
-    stats["ending"] = "output_limit";
-  }
-  const std::string text = stats.dump() + "\n";
-  if (flags.stats_json == "-") {
-    std::fputs(text.c_str(), stderr);
-    return 0;
-  }
-  return write_file(flags.stats_json, text);
-}
-
-Outcome<int> run(const RunFlags& flags, const Session& session) {
+// What can be told from the flags alone; a failure where they make no sense.
+Outcome<std::uint64_t> check(const RunFlags& flags) {
   if (flags.command.empty() && !flags.sandbox.empty()) {
     return fail(Exit::usage, "there is no command behind --");
   }
   if (flags.standalone && !flags.binds.empty()) {
     return fail(Exit::usage, "--bind wants an agent: --standalone has none to bind by");
   }
-  if (flags.terminal && !is_terminal(Standard::input)) {
+  if (flags.standalone && (flags.detach || !flags.name.empty() || !flags.remove)) {
+    return fail(Exit::usage,
+                "--detach, --name and --rm=false want an agent: --standalone has none that would "
+                "know the command later");
+  }
+  if (flags.detach && (!flags.output_limit.empty() || !flags.stats_json.empty())) {
+    return fail(Exit::usage,
+                "--output-limit and --stats-json are of a command that is waited for; of a "
+                "detached one `brood inspect` has the statistics");
+  }
+  if (flags.terminal && !flags.detach && !is_terminal(Standard::input)) {
     return fail(Exit::usage, "-t wants a terminal, and standard input is none");
   }
-  std::uint64_t output_limit = 0;
-  if (!flags.output_limit.empty()) {
-    const auto bytes = base::parse_bytes(flags.output_limit);
-    if (!bytes) {
-      return fail(Exit::usage, "--output-limit: " + bytes.error().message());
-    }
-    output_limit = *bytes;
+  if (flags.output_limit.empty()) {
+    return 0;
   }
+  const auto bytes = base::parse_bytes(flags.output_limit);
+  if (!bytes) {
+    return fail(Exit::usage, "--output-limit: " + bytes.error().message());
+  }
+  return *bytes;
+}
+
+// Asks for it, and tells its id.
+Outcome<int> leave_running(Client::Lines& lines) {
+  CLI_TRY(const auto answer, lines.next());
+  if (!answer) {
+    return fail(Exit::failed, "the agent answered nothing");
+  }
+  return write_output(Json::parse(*answer).at("id").get<std::string>() + "\n");
+}
+
+tl::unexpected<Failure> broods_fault(Failure failure) {
+  // 1 to 4 would be the command's own.
+  return tl::unexpected<Failure>(Failure{kBroodsFault, std::move(failure.message)});
+}
+
+Outcome<int> run(const RunFlags& flags, const Session& session) {
+  CLI_TRY(const std::uint64_t output_limit, check(flags));
+  CLI_TRY(std::string keys, parse_detach_keys(flags.detach_keys));
   std::vector<base::UniqueFd> descriptors;
   CLI_TRY(std::string body, document_of(flags, descriptors));
+  if (flags.standalone) {
+    auto ended = alone(flags, output_limit, session, std::move(body));
+    return ended ? finish(flags.stats_json, flags.output_limit, *ended)
+                 : broods_fault(std::move(ended.error()));
+  }
   Client client(session.socket);
-  auto ended = [&]() -> Outcome<Ended> {
-    if (flags.standalone) {
-      return alone(flags, output_limit, session, body);
-    }
-    const std::string path = flags.sandbox.empty()
-                                 ? "/commands"
-                                 : "/sandboxes/" + encode_segment(flags.sandbox) + "/commands";
-    CLI_TRY(const auto lines, client.lines({"POST", path, std::move(body), "application/json",
-                                            std::move(descriptors)}));
-    return carry(flags, output_limit, session, *lines);
-  }();
-  if (!ended) {
-    // 1 to 4 would be the command's own.
-    return tl::unexpected<Failure>(Failure{kBroodsFault, std::move(ended.error().message)});
+  const std::string path = flags.sandbox.empty()
+                               ? "/commands"
+                               : "/sandboxes/" + encode_segment(flags.sandbox) + "/commands";
+  const auto lines =
+      client.lines({"POST", path, std::move(body), "application/json", std::move(descriptors)});
+  if (!lines) {
+    return broods_fault(lines.error());
   }
-  CLI_TRY([[maybe_unused]] const int written, write_stats(flags, *ended));
-  if (ended->over_limit) {
-    tell("the command was killed: it printed more than " + flags.output_limit);
-  } else if (const std::string message = ended->end.value("message", ""); !message.empty()) {
-    tell(escape_controls(message));
+  if (flags.detach) {
+    return leave_running(**lines);
   }
-  return ended->end.at("exit_code").get<int>();
+  auto ended = carry({.terminal = flags.terminal,
+                      .read_input = flags.interactive || !is_terminal(Standard::input),
+                      .output_limit = output_limit,
+                      .detach_keys = flags.sandbox.empty() ? std::move(keys) : std::string()},
+                     session, **lines);
+  return ended ? finish(flags.stats_json, flags.output_limit, *ended)
+               : broods_fault(std::move(ended.error()));
+}
+
+Outcome<int> attach(const RunFlags& flags, const Session& session) {
+  CLI_TRY(std::string keys, parse_detach_keys(flags.detach_keys));
+  const std::string path = "/commands/" + encode_segment(flags.sandbox);
+  Client asking(session.socket);
+  CLI_TRY(const Response known, expect_success(asking.ask({"GET", path, "", ""})));
+  const bool terminal = Json::parse(known.body).at("terminal").get<bool>();
+  if (terminal && !is_terminal(Standard::input)) {
+    return fail(Exit::usage, "the command has a terminal, and standard input is none");
+  }
+  Client client(session.socket);
+  CLI_TRY(const auto lines, client.lines({"POST", path + "/attach", "", ""}));
+  auto ended = carry({.terminal = terminal,
+                      .read_input = !flags.no_input,
+                      .detach_keys = std::move(keys),
+                      .attached = true},
+                     session, *lines);
+  return ended ? finish("", "", *ended) : broods_fault(std::move(ended.error()));
 }
 
 }  // namespace
@@ -337,6 +331,13 @@ constexpr const char* kExitStatus =
     "Exit status: the command's own; 128 and the number of the signal that killed it; 124 after a "
     "timeout; 137 out of memory; 125 when brood could not run it, 126 when the command cannot be "
     "executed, 127 when it is not found.";
+
+void add_detach_keys(CLI::App& verb, RunFlags& flags) {
+  verb.add_option("--detach-keys", flags.detach_keys,
+                  "typed at a command's terminal, they leave it running; \"\" for none")
+      ->type_name("KEYS")
+      ->capture_default_str();
+}
 
 // What `run` and `exec` have in common.
 void add_common(CLI::App& verb, RunFlags& flags) {
@@ -407,15 +408,44 @@ void add_run(CLI::App& app, Session& session) {
       ->type_name("PATH");
   verb->add_option("--file-size", flags->file_size, "the largest file that it may write")
       ->type_name("SIZE");
+  verb->add_flag("-d,--detach", flags->detach,
+                 "let it run alone and print its id; what it prints is in `brood logs`");
+  verb->add_option("--name", flags->name, "what it can be called instead of its id")
+      ->type_name("NAME");
+  const CLI::Option* remove = verb->add_flag(
+      "--rm", flags->remove,
+      "nothing is known of it after its end; so where it is not detached, and --rm=false keeps how "
+      "it ended until `brood rm`");
+  verb->add_option("--stop-signal", flags->stop_signal,
+                   "what `brood stop` sends first; what the image says, or TERM")
+      ->type_name("SIGNAL");
+  add_detach_keys(*verb, *flags);
+  verb->callback([flags, remove, &session] {
+    flags->remove_said = remove->count() > 0;
+    session.run = [flags, &session] { return run(*flags, session); };
+  });
+}
+
+void add_attach(CLI::App& app, Session& session) {
+  auto flags = std::make_shared<RunFlags>();
+  CLI::App* verb = app.add_subcommand(
+      "attach",
+      "Take the streams of a command that runs detached; its exit status is the command's");
+  verb->add_option("command", flags->sandbox, "its id or name")->required();
+  verb->add_flag("--no-stdin", flags->no_input, "leave its standard input alone");
+  add_detach_keys(*verb, *flags);
+  verb->footer(kExitStatus);
   verb->callback(
-      [flags, &session] { session.run = [flags, &session] { return run(*flags, session); }; });
+      [flags, &session] { session.run = [flags, &session] { return attach(*flags, session); }; });
 }
 
 void add_exec(CLI::App& app, Session& session) {
   auto flags = std::make_shared<RunFlags>();
   CLI::App* verb = app.add_subcommand(
       "exec", "Run one more command in a sandbox that `brood run` has made; it ends with that");
-  verb->add_option("sandbox", flags->sandbox, "its id, as `brood ps` shows it")->required();
+  verb->add_option("sandbox", flags->sandbox,
+                   "its id, as `brood ps` shows it, or a command's id or name")
+      ->required();
   add_common(*verb, *flags);
   verb->callback([flags, &session] {
     // What follows the sandbox is taken as it is, the mark that ends options too.

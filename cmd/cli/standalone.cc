@@ -229,7 +229,7 @@ Outcome<std::string> carry(Host& host, StandaloneRequest& request, agent::Comman
     if (request.terminal) {
       raw.emplace();
     }
-    CLI_TRY([[maybe_unused]] const int done, pump(std::move(pumped)));
+    CLI_TRY([[maybe_unused]] const Pumped done, pump(std::move(pumped)));
   }
   return api::command_end_json(ended.get());
 }

@@ -36,8 +36,10 @@ constexpr VerbName kImage{"image", "Images: import, pull, list, inspect, export,
 
 void add_invoke(CLI::App& app, Session& session);
 void add_run(CLI::App& app, Session& session);
+void add_attach(CLI::App& app, Session& session);
 void add_exec(CLI::App& app, Session& session);
-void add_commands(CLI::App& app, Session& session);   // kill, stop, pause, resume
+// kill, stop, pause, resume, wait, rm, inspect
+void add_commands(CLI::App& app, Session& session);
 void add_functions(CLI::App& app, Session& session);  // list, describe, remove, stats
 void add_watching(CLI::App& app, Session& session);   // ps, logs, runtimes
 void add_version(CLI::App& app, Session& session);

@@ -17,6 +17,8 @@ struct WatchFlags {
   std::string name;
   unsigned tail = 100;
   bool follow = false;
+  bool timestamps = false;
+  bool all = false;
   bool json = false;
 };
 
@@ -33,23 +35,50 @@ Outcome<Response> get(const Session& session, const std::string& target) {
   return expect_success(client.ask({"GET", target, "", ""}));
 }
 
+std::string shown(const Json& text) {
+  return escape_controls(text.get<std::string>()).substr(0, 40);
+}
+
+// What does not run: its sandbox is gone, or not there yet.
+void add_ended(const Json& command, Table& table) {
+  std::string words;
+  for (const Json& argument : command.at("arguments")) {
+    words += (words.empty() ? "" : " ") + argument.get<std::string>();
+  }
+  std::string state = command.at("state");
+  if (command.contains("end")) {
+    const Json& end = command.at("end");
+    state = end.at("ending").get<std::string>() + " (" + number_text(end.at("exit_code")) + ")";
+  }
+  table.add({command.at("id"), or_dash(command.at("name")), command.at("image"), shown(words),
+             state, "-", "-", "-", "-", "-"});
+}
+
 Outcome<int> ps(const WatchFlags& flags, const Session& session) {
   CLI_TRY(const Response response, get(session, "/sandboxes"));
-  if (flags.json) {
-    return write_output(response.body + "\n");
+  Json document = Json::parse(response.body);
+  if (flags.all) {
+    CLI_TRY(const Response commands, get(session, "/commands"));
+    document["commands"] = Json::parse(commands.body).at("commands");
   }
-  Table table(
-      {"ID", "RUNTIME", "FUNCTION OR COMMAND", "STATE", "PID", "UID", "AGE", "MEMORY", "CPU"});
-  const Json document = Json::parse(response.body);
+  if (flags.json) {
+    return write_output(document.dump() + "\n");
+  }
+  Table table({"ID", "NAME", "RUNTIME", "FUNCTION OR COMMAND", "STATE", "PID", "UID", "AGE",
+               "MEMORY", "CPU"});
   for (const Json& sandbox : document.at("sandboxes")) {
-    const std::string command = escape_controls(sandbox.value("command", ""));
-    table.add({sandbox.at("id"), sandbox.at("runtime"),
-               command.empty() ? or_dash(sandbox.at("function")) : command.substr(0, 40),
-               sandbox.at("state"), number_text(sandbox.at("pid")),
-               number_text(sandbox.at("host_uid")),
+    const std::string command = shown(sandbox.at("command"));
+    table.add({sandbox.at("id"), or_dash(sandbox.at("name")), sandbox.at("runtime"),
+               command.empty() ? or_dash(sandbox.at("function")) : command, sandbox.at("state"),
+               number_text(sandbox.at("pid")), number_text(sandbox.at("host_uid")),
                rough_time(sandbox.at("age_ms").get<double>() / 1e3),
                rough_bytes(sandbox.at("memory_bytes")),
                rough_time(sandbox.at("cpu_us").get<double>() / 1e6)});
+  }
+  for (const Json& command : document.value("commands", Json::array())) {
+    if (command.at("state") != "running") {
+      add_ended(command, table);
+    }
   }
   return write_output(table.print());
 }
@@ -81,25 +110,63 @@ std::string log_text(const Json& line) {
          text + (line.value("cut", false) ? " [cut]\n" : "\n");
 }
 
-Outcome<int> logs(const WatchFlags& flags, const Session& session) {
+// As the command printed it, to the stream to which it did.
+Outcome<int> print_line(const Json& line, const WatchFlags& flags) {
+  std::string text = line.at("text").get<std::string>() + "\n";
+  const bool error = line.value("stream", "") == "stderr";
+  if (is_terminal(error ? Standard::error : Standard::output)) {
+    if (text.size() > 1 && text[text.size() - 2] == '\r') {  // a terminal's line
+      text.erase(text.size() - 2, 1);
+    }
+    text.pop_back();
+    text = escape_controls(text) + "\n";
+  }
+  if (flags.timestamps) {
+    text.insert(0, line.at("time").get<std::string>() + " ");
+  }
+  return error ? write_error(text) : write_output(text);
+}
+
+Outcome<Response> follow_log(const std::string& target, const WatchFlags& flags,
+                             const Session& session) {
   Client client(session.socket);
   Request request;
-  request.target = "/functions/" + encode_segment(flags.name) +
-                   "/logs?tail=" + std::to_string(flags.tail) +
-                   (flags.follow ? "&follow=true" : "");
+  request.target =
+      target + "/logs?tail=" + std::to_string(flags.tail) + (flags.follow ? "&follow=true" : "");
   Outcome<int> written = 0;
-  auto response = expect_success(client.follow(request, [&](std::string_view line) {
-    if (written) {
-      written = write_output(flags.json ? std::string(line) + "\n" : log_text(Json::parse(line)));
+  auto response = expect_success(client.follow(request, [&](std::string_view text) {
+    if (!written) {
+      return;
     }
+    const Json line = Json::parse(text);
+    written = flags.json                ? write_output(std::string(text) + "\n")
+              : line.contains("stream") ? print_line(line, flags)
+                                        : write_output(log_text(line));
   }));
-  if (!response) {
-    return tl::unexpected<Failure>(std::move(response.error()));
+  if (response && !written) {
+    return tl::unexpected<Failure>(std::move(written.error()));
   }
-  if (written && flags.follow) {
+  return response;
+}
+
+// A function's, or else a command's.
+Outcome<int> logs(const WatchFlags& flags, const Session& session) {
+  const std::string name = encode_segment(flags.name);
+  auto response = follow_log("/functions/" + name, flags, session);
+  const bool function = response || response.error().exit != static_cast<int>(Exit::not_found);
+  if (function && response && flags.follow) {
     return fail(Exit::failed, "the agent is stopping and has ended the log");
   }
-  return written;
+  if (!function) {
+    response = follow_log("/commands/" + name, flags, session);
+  }
+  if (!response) {
+    const bool unknown = response.error().exit == static_cast<int>(Exit::not_found);
+    return unknown
+               ? fail(Exit::not_found, "there is no function and no command '" + flags.name + "'")
+               : tl::unexpected<Failure>(std::move(response.error()));
+  }
+  return 0;
 }
 
 using Run = Outcome<int> (*)(const WatchFlags&, const Session&);
@@ -118,12 +185,16 @@ CLI::App* add_verb(CLI::App& app, Session& session, const char* name, const char
 
 void add_watching(CLI::App& app, Session& session) {
   const auto new_flags = [] { return std::make_shared<WatchFlags>(); };
-  add_verb(app, session, "ps", "The sandboxes there are", new_flags(), ps);
+  auto all = new_flags();
+  add_verb(app, session, "ps", "The sandboxes there are", all, ps)
+      ->add_flag("-a,--all", all->all, "and the commands that are kept and do not run");
   add_verb(app, session, "runtimes", "The runtimes, their zygotes and pools", new_flags(),
            runtimes);
   const auto flags = new_flags();
-  CLI::App* verb = add_verb(app, session, "logs", "What a function printed", flags, logs);
-  verb->add_option("name", flags->name, "the function")->required();
+  CLI::App* verb =
+      add_verb(app, session, "logs", "What a function or a detached command printed", flags, logs);
+  verb->add_option("name", flags->name, "the function, or the command's id or name")->required();
+  verb->add_flag("-t,--timestamps", flags->timestamps, "when it did; of a function always");
   verb->add_flag("-f,--follow", flags->follow, "go on with what is printed from now on");
   verb->add_option("-n,--tail", flags->tail, "the last N lines [100]")
       ->type_name("N")

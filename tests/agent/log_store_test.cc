@@ -115,11 +115,11 @@ TEST_CASE("what was printed is read back with its invocation") {
   CHECK(texts(lines) == Lines{"one", "two", "boot"});
   CHECK(lines[0].sequence == 1);
   CHECK(lines[0].time_ms == 1000);
-  CHECK(lines[0].invocation_id == "inv-1");
+  CHECK(lines[0].origin == "inv-1");
   CHECK_FALSE(lines[0].cut);
   CHECK(lines[1].time_ms == 1001);
   CHECK(lines[2].sequence == 3);
-  CHECK(lines[2].invocation_id.empty());
+  CHECK(lines[2].origin.empty());
 }
 
 TEST_CASE("functions that do not print hold no descriptor, and print when they do") {
@@ -155,9 +155,9 @@ TEST_CASE("half a line stays with the invocation that printed it") {
   log->end(source, 3);
   const auto lines = store.read("f", 100, 0).value();
   CHECK(texts(lines) == Lines{"no newline", "second", "rest"});
-  CHECK(lines[0].invocation_id == "inv-1");
-  CHECK(lines[1].invocation_id == "inv-2");
-  CHECK(lines[2].invocation_id == "inv-2");
+  CHECK(lines[0].origin == "inv-1");
+  CHECK(lines[1].origin == "inv-2");
+  CHECK(lines[2].origin == "inv-2");
 }
 
 TEST_CASE("lines of two sandboxes do not mix") {

@@ -256,3 +256,18 @@ TEST_CASE("an empty file, as a crash at the first start leaves it, is a new regi
   REQUIRE(base::replace_file_at(scratch.fd(), "registry.db", "", 0600));
   CHECK(Registry::open(path_in(scratch)).value().put(function_named("f"))->version == 1);
 }
+
+TEST_CASE("records of commands are kept beside the functions, each under its id") {
+  const tests::ScratchDirectory scratch;
+  {
+    Registry registry = Registry::open(path_in(scratch)).value();
+    REQUIRE(registry.put_command("b", "second"));
+    REQUIRE(registry.put_command("a", "first"));
+    REQUIRE(registry.put_command("b", "second, changed"));
+  }
+  Registry registry = Registry::open(path_in(scratch)).value();
+  CHECK(registry.load_commands().value() == std::vector<std::string>{"first", "second, changed"});
+  REQUIRE(registry.remove_command("a"));
+  REQUIRE(registry.remove_command("nobody"));
+  CHECK(registry.load_commands().value() == std::vector<std::string>{"second, changed"});
+}

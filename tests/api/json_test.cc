@@ -153,7 +153,7 @@ TEST_CASE("lists are lists when they are empty or have one or two entries") {
 
 TEST_CASE("a log line is one line, whatever is in it") {
   agent::LogLine line{7, 1'700'000'000'250, "", "a\nb\x80\"", true};
-  const std::string text = api::log_line_json(line);
+  const std::string text = api::log_line_json(line, "invocation");
   CHECK(std::count(text.begin(), text.end(), '\n') == 1);
   CHECK(text.back() == '\n');
   const Json parsed = Json::parse(text);

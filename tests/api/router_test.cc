@@ -28,6 +28,7 @@ TEST_CASE("every pattern is reached by its own method and path") {
     if (const auto at = path.find("{sandbox}"); at != std::string::npos) {
       path.replace(at, 9, "run.base-1");
     }
+    if (const auto at = path.find("{command}"); at != std::string::npos) path.replace(at, 9, "web");
     const auto found = route(pattern.method, path);
     REQUIRE(found);
     CHECK(found->endpoint == pattern.endpoint);
@@ -41,7 +42,20 @@ TEST_CASE("a name and a digest are taken from the path, decoded once") {
   CHECK(status_of("GET", "/functions/w%256frd") == 400);
 }
 
+TEST_CASE("a command is named by what a name or an id may be, and removed by force or not") {
+  CHECK(route("GET", "/commands/0123456789ab/logs?tail=1&follow=true")->logs.follow);
+  CHECK(route("DELETE", "/commands/web")->force == false);
+  CHECK(route("DELETE", "/commands/web?force=true")->force);
+  CHECK(route("DELETE", "/commands/web?force=true")->command == "web");
+  for (const char* wrong : {"/commands/WEB", "/commands/a%2fb", "/commands/web?force=yes",
+                            "/commands/web?tail=1", "/commands/"}) {
+    CAPTURE(wrong);
+    CHECK(status_of("DELETE", wrong) >= 400);
+  }
+}
+
 TEST_CASE("a signal is a number or a name, and TERM where none is named") {
+  CHECK(route("POST", "/sandboxes/web/signal?signal=stop")->signal == 0);
   CHECK(route("POST", "/sandboxes/run.base-1/signal")->signal == 15);
   CHECK(route("POST", "/sandboxes/run.base-1/signal?signal=9")->signal == 9);
   CHECK(route("POST", "/sandboxes/run.base-1/signal?signal=INT")->signal == 2);

@@ -1,6 +1,7 @@
 #include "base/units.h"
 
 #include <catch2/catch.hpp>
+#include <csignal>
 
 using namespace std::chrono_literals;
 
@@ -55,5 +56,30 @@ TEST_CASE("cpu shares are read as fractions or as thousandths") {
   for (const char* text : {"", "0", "-1", "2000", "0.0001", "half"}) {
     INFO(text);
     CHECK_FALSE(base::parse_cpu(text));
+  }
+}
+
+TEST_CASE("signals are read by number and by name") {
+  CHECK(base::parse_signal("9").value() == 9);
+  CHECK(base::parse_signal("KILL").value() == 9);
+  CHECK(base::parse_signal("SIGTERM").value() == 15);
+  CHECK(base::parse_signal("SIGRTMIN+3").value() == SIGRTMIN + 3);
+  CHECK(base::parse_signal("RTMIN").value() == SIGRTMIN);
+  for (const char* wrong :
+       {"", "0", "65", "-1", "9x", "term", "SIG", "RTMIN+31", "RTMIN-1", "RTMIN+", "SIG9"}) {
+    CAPTURE(wrong);
+    CHECK(!base::parse_signal(wrong));
+  }
+}
+
+TEST_CASE("times come back as they were printed") {
+  for (const std::int64_t ms : {std::int64_t{0}, std::int64_t{1'714'564'800'250}}) {
+    CHECK(base::parse_time(base::format_time(ms)).value() == ms);
+  }
+  CHECK(base::format_time(1'714'564'800'250) == "2024-05-01T12:00:00.250Z");
+  for (const char* wrong : {"", "2024-05-01", "2024-05-01T12:00:00Z", "2024-05-01T12:00:00.25Z",
+                            "2024-05-01T12:00:00.250", "2024-05-01T12:00:00.250Zx"}) {
+    CAPTURE(wrong);
+    CHECK(!base::parse_time(wrong));
   }
 }

@@ -1,4 +1,5 @@
 #include "cmd/cli/text.h"
+#include "cmd/cli/detach_keys.h"
 
 #include <catch2/catch.hpp>
 
@@ -87,4 +88,33 @@ TEST_CASE("an env file is KEY=VALUE lines") {
   CHECK_THAT(cli::parse_env_file("A=1\nnonsense\n", "vars").error().message,
              Contains("vars, line 2"));
   CHECK_FALSE(cli::parse_env_file("=1\n", "vars"));
+}
+
+TEST_CASE("detach keys are read as docker writes them") {
+  CHECK(cli::parse_detach_keys("ctrl-p,ctrl-q").value() == "\x10\x11");
+  CHECK(cli::parse_detach_keys("ctrl-[,a").value() ==
+        "\x1b"
+        "a");
+  CHECK(cli::parse_detach_keys("").value().empty());
+  for (const char* wrong : {"ctrl-", "ctrl-P", "ab", "a,,b", "ctrl-@"}) {
+    CHECK(!cli::parse_detach_keys(wrong));
+  }
+}
+
+TEST_CASE("detach keys are found wherever reads cut them, and all else goes through") {
+  const auto typed = [](cli::DetachKeys& keys, std::string text) {
+    const bool left = keys.take(text);
+    return text + (left ? "|" : "");
+  };
+  cli::DetachKeys keys("pq");
+  CHECK(typed(keys, "abc") == "abc");
+  CHECK(typed(keys, "xp") == "x");
+  CHECK(typed(keys, "y") == "py");
+  CHECK(typed(keys, "pp") == "p");
+  CHECK(typed(keys, "q and more") == "|");
+  CHECK(typed(keys, "q") == "q");
+  cli::DetachKeys longer("ppq");
+  CHECK(typed(longer, "pppq") == "p|");
+  cli::DetachKeys none("");
+  CHECK(typed(none, "pq") == "pq");
 }

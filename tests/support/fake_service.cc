@@ -81,9 +81,86 @@ void describe_ending(agent::Outcome& outcome) {
   }
 }
 
+// Keeps one command, "web", that has ended.
+class FakeKept final : public agent::KeptCommands {
+ public:
+  explicit FakeKept(boost::asio::io_context& loop) : loop_(loop) {
+    web_.id = "0123456789ab";
+    web_.request.name = "web";
+    web_.request.arguments = {"serve", "--all"};
+    web_.request.user = "1000";
+    web_.request.directory = "/";
+    web_.request.detached = web_.request.keep = true;
+    web_.request.stop_signal = "SIGTERM";
+    web_.request.tmpfs = {{.target = "/scratch"}};
+    web_.state = agent::KeptCommand::State::ended;
+    web_.sandbox = "run.base-1";
+    web_.created_ms = web_.started_ms = kNow;
+    web_.ended_ms = kNow + 250;
+    web_.end.emplace().ending = agent::CommandEnding::exited;
+    web_.end->status = 3;
+  }
+
+  std::vector<agent::KeptCommand> list() const override { return {web_}; }
+  tl::expected<agent::KeptCommand, agent::Failure> find(std::string_view which) const override {
+    if (which != "web" && which != web_.id) {
+      return tl::unexpected(missing(which));
+    }
+    return web_;
+  }
+  tl::expected<std::shared_ptr<void>, agent::Failure> wait(
+      std::string_view which, std::function<void(const agent::KeptCommand&)> done) override {
+    if (which != "web") {
+      return tl::unexpected(missing(which));
+    }
+    boost::asio::post(loop_, [this, done = std::move(done)] { done(web_); });
+    return std::make_shared<int>();
+  }
+  void remove(std::string_view which, Running /*running*/,
+              agent::Completion<agent::KeptCommand> done) override {
+    boost::asio::post(loop_, [done = std::move(done), found = find(which)] { done(found); });
+  }
+  tl::expected<std::shared_ptr<agent::CommandHandle>, agent::Failure> attach(
+      std::string_view which, agent::CommandCallbacks /*callbacks*/) override {
+    return tl::unexpected(refused(which));
+  }
+  tl::expected<void, agent::Failure> detach(std::string_view which) override {
+    return tl::unexpected(refused(which));
+  }
+  tl::expected<std::vector<agent::LogLine>, agent::Failure> logs(
+      std::string_view which, std::size_t tail, std::uint64_t after_sequence) const override {
+    if (which != "web") {
+      return tl::unexpected(missing(which));
+    }
+    std::vector<agent::LogLine> lines{{1, kNow, "stdout", "out", false},
+                                      {2, kNow, "stderr", "err", false}};
+    std::erase_if(lines, [&](const auto& line) { return line.sequence <= after_sequence; });
+    lines.erase(lines.begin(),
+                lines.end() - static_cast<std::ptrdiff_t>(std::min(tail, lines.size())));
+    return lines;
+  }
+  std::shared_ptr<void> follow_logs(std::string_view /*which*/,
+                                    std::function<void()> /*more*/) override {
+    return nullptr;
+  }
+
+ private:
+  static agent::Failure missing(std::string_view which) {
+    return {404, "not_found", "there is no command '" + std::string(which) + "'"};
+  }
+  static agent::Failure refused(std::string_view which) {
+    return which == "web" ? agent::Failure{409, "conflict", "command 'web' does not run"}
+                          : missing(which);
+  }
+
+  boost::asio::io_context& loop_;
+  agent::KeptCommand web_;
+};
+
 }  // namespace
 
-FakeService::FakeService(boost::asio::io_context& loop) : loop_(loop) {
+FakeService::FakeService(boost::asio::io_context& loop)
+    : loop_(loop), kept_(std::make_unique<FakeKept>(loop)) {
   for (const char* name : {"echo", "hold", "logger", "plain"}) {
     add_function(name);
   }
@@ -244,7 +321,9 @@ class FakeCommand final : public agent::CommandHandle {
       text += argument + "\n";
     }
     (void)!::write(streams->inside[1].get(), text.data(), text.size());
-    callbacks_.started({"run.base-1", std::move(streams->outside), 0});
+    callbacks_.started({.sandbox = "run.base-1",
+                        .command = request.detached ? "0123456789ab" : "",
+                        .streams = std::move(streams->outside)});
   }
   void end(agent::CommandEnd end) { callbacks_.done(std::move(end)); }
 
@@ -305,7 +384,7 @@ tl::expected<void, agent::Failure> FakeService::set_paused(std::string_view sand
 }
 
 std::vector<agent::SandboxStatus> FakeService::sandboxes() const {
-  agent::SandboxStatus pool{"sb-1", "python3", "",   "",      "pool",
+  agent::SandboxStatus pool{"sb-1", "python3", "",   "",      "",    "pool",
                             4711,   100'000,   1500, 7 << 20, 12'000};
   agent::SandboxStatus running = pool;
   running.id = "sb-2";

@@ -44,6 +44,8 @@ class FakeService final : public agent::Service {
   tl::expected<void, agent::Failure> signal(std::string_view sandbox, std::uint32_t process,
                                             int number) override;
   tl::expected<void, agent::Failure> set_paused(std::string_view sandbox, bool paused) override;
+  agent::KeptCommands& kept_commands() override { return *kept_; }
+  const agent::KeptCommands& kept_commands() const override { return *kept_; }
   std::vector<agent::SandboxStatus> sandboxes() const override;
   agent::AgentStatus status() const override;
   std::string metrics() const override;
@@ -74,6 +76,7 @@ class FakeService final : public agent::Service {
   agent::Outcome outcome_of(const agent::InvocationRequest& request) const;
 
   boost::asio::io_context& loop_;
+  std::unique_ptr<agent::KeptCommands> kept_;
   std::map<std::string, agent::FunctionStatus> functions_;
   std::map<std::string, std::vector<agent::LogLine>> logs_;
   std::map<std::string, std::vector<std::weak_ptr<std::function<void()>>>> followers_;
