@@ -277,16 +277,16 @@ TEST_CASE("a command that cannot begin is not kept, and one that is not found sa
 
 TEST_CASE("what was acknowledged is known to the next agent, whenever this one is killed") {
   AgentFixture agent;
-  REQUIRE(brood(agent, {"run", "--", "true"}).exit == 0);  // its image is known
   std::set<std::string> acknowledged;
-  for (int round = 0; round < 6; ++round) {
+  for (int round = 0; round < 8; ++round) {
+    REQUIRE(brood(agent, {"run", "--", "true"}).exit == 0);  // sandboxes are ready
     std::vector<std::future<Ran>> asked;
     for (int i = 0; i < 4; ++i) {
       asked.push_back(std::async(std::launch::async, [&] {
         return brood(agent, {"run", "-d", "--", "/bin/sh", "-c", "exit 3"});
       }));
     }
-    std::this_thread::sleep_for(std::chrono::milliseconds(5 + 12 * round));
+    std::this_thread::sleep_for(std::chrono::milliseconds(4 + 6 * round));
     agent.kill();
     for (auto& one : asked) {
       if (const Ran ran = one.get(); ran.exit == 0) {
