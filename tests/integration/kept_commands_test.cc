@@ -286,7 +286,7 @@ TEST_CASE("what was acknowledged is known to the next agent, whenever this one i
         return brood(agent, {"run", "-d", "--", "/bin/sh", "-c", "exit 3"});
       }));
     }
-    std::this_thread::sleep_for(std::chrono::milliseconds(4 + 6 * round));
+    std::this_thread::sleep_for(std::chrono::milliseconds(5 + 25 * round));
     agent.kill();
     for (auto& one : asked) {
       if (const Ran ran = one.get(); ran.exit == 0) {
@@ -296,7 +296,8 @@ TEST_CASE("what was acknowledged is known to the next agent, whenever this one i
     agent.start();
   }
   std::set<std::string> known;
-  for (const Json& one : agent.client().get("/commands")["commands"]) {
+  const Json document = agent.client().get("/commands");
+  for (const Json& one : document["commands"]) {
     CHECK(one["state"] == "ended");
     CHECK(one["end"]["exit_code"].get<int>() != 0);
     known.insert(one["id"].get<std::string>());
