@@ -53,7 +53,11 @@ RuntimePool& Commands::pool_of(const rootfs::Manifest& image, rootfs::ImageUser 
     config.name = free_name(image, user, room);
     config.image = image.name;
     config.kind = RuntimeKind::commands;
-    config.pool_min = context_.config.serves_one_command ? 0 : kCommandPool;
+    if (context_.config.serves_one_command) {
+      config.pool_min = config.pool_max = 0;  // what is waited for, and no more
+    } else {
+      config.pool_min = kCommandPool;
+    }
     config.uid = user.uid;
     config.gid = user.gid;
     config.writable_root = is_imported(image) || room != Room::usual;

@@ -1,6 +1,7 @@
 #include "cmd/cli/standalone.h"
 
 #include <fcntl.h>
+#include <malloc.h>
 #include <pthread.h>
 #include <spdlog/sinks/stdout_sinks.h>
 #include <spdlog/spdlog.h>
@@ -236,6 +237,8 @@ Outcome<std::string> carry(Host& host, StandaloneRequest& request, agent::Comman
 
 }  // namespace
 
+const bool kAtHomeForStandalone = true;
+
 Outcome<std::string> run_standalone(StandaloneRequest request) {
   if (::geteuid() != 0) {
     return fail(Exit::failed,
@@ -246,6 +249,8 @@ Outcome<std::string> run_standalone(StandaloneRequest request) {
     return fail(Exit::usage, command.error().message());
   }
   log_to_standard_error();
+  // Its threads allocate little: a heap for each would cost more than they wait for one.
+  ::mallopt(M_ARENA_MAX, 1);
   cmd::allow_core_limit();
   CLI_TRY(agent::AgentConfig config, config_of(request));
   if (const auto given_up = agent::give_up_powers(); !given_up) {

@@ -10,6 +10,9 @@
 
 namespace cli {
 
+// Whether this program is where it is at home.
+extern const bool kAtHomeForStandalone;
+
 struct StandaloneRequest {
   char** arguments = nullptr;  // main's own
   std::string body;            // as of POST /commands

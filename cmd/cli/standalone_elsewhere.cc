@@ -5,6 +5,8 @@
 
 namespace cli {
 
+const bool kAtHomeForStandalone = false;
+
 Outcome<std::string> run_standalone(StandaloneRequest request) {
   CLI_TRY([[maybe_unused]] const int never, become_program("brood-standalone", request.arguments));
   return std::string();
