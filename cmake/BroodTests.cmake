@@ -29,8 +29,9 @@ endfunction()
 add_custom_target(brood_vm_tests)
 add_custom_target(brood_unit_tests)
 
+# LOCK: of cases with one lock, ctest runs one at a time.
 function(brood_test name)
-  cmake_parse_arguments(ARG "" "TIMEOUT" "SOURCES;USES;LINKS;LABELS" ${ARGN})
+  cmake_parse_arguments(ARG "" "TIMEOUT;LOCK" "SOURCES;USES;LINKS;LABELS" ${ARGN})
   if(NOT ARG_TIMEOUT)
     set(ARG_TIMEOUT 60)
   endif()
@@ -49,7 +50,11 @@ function(brood_test name)
   endforeach()
   # Escaped for three readers: this call, the command line it makes, and Catch's script behind it.
   string(REPLACE ";" "\\\\\\\\;" labels "${ARG_LABELS}")
+  set(lock)
+  if(ARG_LOCK)
+    set(lock RESOURCE_LOCK ${ARG_LOCK})
+  endif()
   # A case whose name ctest cannot pass on (one with a semicolon) would run nothing, and pass.
   catch_discover_tests(${name} TEST_PREFIX "${name}: "
-    PROPERTIES FAIL_REGULAR_EXPRESSION "No test cases matched" SKIP_RETURN_CODE 77 TIMEOUT ${ARG_TIMEOUT} LABELS "${labels}")
+    PROPERTIES FAIL_REGULAR_EXPRESSION "No test cases matched" SKIP_RETURN_CODE 77 TIMEOUT ${ARG_TIMEOUT} LABELS "${labels}" ${lock})
 endfunction()
