@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 
 from . import stats
-from .agents import Trouble
+from .agents import Trouble, memory_of, processes_below
 
 WORKER = r"""
 #include <arpa/inet.h>
@@ -84,6 +84,16 @@ class Arm:
         return took
 
 
+def instance_memory(agent, function):
+    """Kibibytes of a function's only instance, all its processes together: pages in no file, and its share of all."""
+    document = json.loads(agent.ask("ps", "--json") or "{}")
+    pids = [one["pid"] for one in document.get("sandboxes", []) if one["function"] == function]
+    if len(pids) != 1:
+        raise Trouble("%s has %d instances, and one was expected" % (function, len(pids)))
+    every = [memory_of(pid) for pid in (pids[0], *processes_below(pids[0]))]
+    return {"anonymous_kib": sum(one["pss_anon"] for one in every), "pss_kib": sum(one["pss"] for one in every)}
+
+
 def command_once(agent):
     """Microseconds until a command has started, and until its end is told: /bin/true of the image `base`."""
     with socket.socket(socket.AF_UNIX) as connection:
@@ -108,7 +118,8 @@ def command_once(agent):
 
 
 def measure(agent, count):
-    """Cold and warm of each in turns; then commands. {arm: {"cold": […], "warm": […]}} in microseconds."""
+    """Cold and warm of each in turns; then commands. {arm: {"cold": […], "warm": […]}} in microseconds, and of a
+    function's instance its "memory", after those invocations."""
     with tempfile.TemporaryDirectory() as folder:
         python, node = Path(folder) / "handler.py", Path(folder) / "handler.js"
         python.write_text(PYTHON)
@@ -132,6 +143,8 @@ def measure(agent, count):
                     arm.samples.append(arm.once(mode == "cold"))
             for kind, arm in arms:
                 result.setdefault(kind, {})[mode] = arm.samples
+                if mode == "warm":
+                    result[kind]["memory"] = instance_memory(agent, arm.name)
         command_once(agent)
         commands = []
         for _ in range(count):
@@ -142,10 +155,13 @@ def measure(agent, count):
 
 
 def table(result):
-    lines = ["| language | cold p50 | cold p99 | warm p50 | warm p99 |", "| --- | --- | --- | --- | --- |"]
+    lines = ["| language | cold p50 | cold p99 | warm p50 | warm p99 | memory of an instance: its own | its share of all pages |",
+             "| --- | --- | --- | --- | --- | --- | --- |"]
     for kind, modes in result.items():
         cells = ["%.0f us" % stats.quantile(modes[mode], share) for mode in ("cold", "warm") for share in (0.5, 0.99)]
         if kind.startswith("brood run"):
             cells = [cells[0] + " to its start", cells[1], cells[2] + " to its end", cells[3]]
+        memory = modes.get("memory")
+        cells += ["%d KiB" % memory[key] for key in ("anonymous_kib", "pss_kib")] if memory else ["", ""]
         lines.append("| %s | %s |" % (kind, " | ".join(cells)))
     return lines
