@@ -649,6 +649,7 @@ std::shared_ptr<void> Agent::follow_logs(std::string_view name, std::function<vo
 void Agent::drain(std::chrono::milliseconds patience, std::function<void()> done) {
   draining_ = true;
   patience_ends_ns_ = monotonic_ns() + std::chrono::nanoseconds(patience).count();
+  commands_->begin_to_stop();
   await_invocations([this, done = std::move(done)]() mutable { finish_drain(std::move(done)); });
 }
 
@@ -673,19 +674,24 @@ void Agent::finish_drain(std::function<void()> done) {
     runner->stop();
   }
   commands_->stop();
-  stop_pools([this, done = std::move(done)] {
-    maker_->finish();
-    disk_->finish();
-    mounter_->finish();
-    metrics_->close();
-    runners_.clear();
-    removed_.clear();
-    if (const auto removed = cgroups_->remove(); !removed || *removed == cgroups::Removed::busy) {
-      spdlog::error("the agent's cgroup could not be removed: {}",
-                    removed ? "something in it does not end" : removed.error().message());
-    }
-    done();
+  stop_pools([this, done = std::move(done)]() mutable {
+    const auto leave = [this, done = std::move(done)] { leave_host(done); };
+    book_ != nullptr ? book_->when_settled(leave) : leave();
   });
+}
+
+void Agent::leave_host(const std::function<void()>& done) {
+  maker_->finish();
+  disk_->finish();
+  mounter_->finish();
+  metrics_->close();
+  runners_.clear();
+  removed_.clear();
+  if (const auto removed = cgroups_->remove(); !removed || *removed == cgroups::Removed::busy) {
+    spdlog::error("the agent's cgroup could not be removed: {}",
+                  removed ? "something in it does not end" : removed.error().message());
+  }
+  done();
 }
 
 void Agent::stop_pools(std::function<void()> done) {

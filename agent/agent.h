@@ -98,6 +98,7 @@ class Agent : public Service {
   void await_invocations(std::function<void()> done);
   void stop_pools(std::function<void()> done);
   void finish_drain(std::function<void()> done);
+  void leave_host(const std::function<void()>& done);
 
   boost::asio::io_context& loop_;
   const AgentConfig& config_;

@@ -282,23 +282,45 @@ void CommandBook::tell_end(Entry& entry) {
   }
 }
 
-void CommandBook::put(const EntryPtr& entry, std::function<void(const base::Status&)> then) {
-  context_.disk.run(
-      [&registry = context_.registry, id = entry->command.id,
-       text = text_of(document_of(entry->command))] { return registry.put_command(id, text); },
-      std::move(then));
+void CommandBook::write(std::function<base::Status()> work, Written then) {
+  ++writing_;
+  context_.disk.run(std::move(work), [this, then = std::move(then)](const base::Status& written) {
+    then(written);
+    if (--writing_ == 0 && settled_) {
+      boost::asio::post(context_.loop, std::exchange(settled_, nullptr));
+    }
+  });
+}
+
+void CommandBook::put(const EntryPtr& entry, Written then) {
+  write([&registry = context_.registry, id = entry->command.id,
+         text = text_of(document_of(entry->command))] { return registry.put_command(id, text); },
+        std::move(then));
 }
 
 // The log first: a record without a log is whole, and a log without a record would be nobody's.
-void CommandBook::forget(const EntryPtr& entry, std::function<void(const base::Status&)> then) {
+void CommandBook::forget(const EntryPtr& entry, Written then) {
   const std::string id = entry->command.id;
   note(logs_.remove(id), "removing the log of", id);
-  context_.disk.run([&registry = context_.registry, id] { return registry.remove_command(id); },
-                    [this, entry, then = std::move(then)](const base::Status& removed) {
-                      entries_.erase(entry->command.id);
-                      names_.erase(entry->command.request.name);
-                      then(removed);
-                    });
+  write([&registry = context_.registry, id] { return registry.remove_command(id); },
+        [this, entry, then = std::move(then)](const base::Status& removed) {
+          entries_.erase(entry->command.id);
+          names_.erase(entry->command.request.name);
+          then(removed);
+        });
+}
+
+void CommandBook::when_settled(std::function<void()> done) {
+  writing_ == 0 ? boost::asio::post(context_.loop, std::move(done))
+                : void(settled_ = std::move(done));
+}
+
+void CommandBook::ask_to_end(const std::function<void(const std::string& sandbox)>& ask) const {
+  for (const auto& [id, entry] : entries_) {
+    if (entry->command.state == State::running && !entry->client.done) {
+      ask(entry->command.sandbox);
+    }
+  }
 }
 
 // --- what is asked -------------------------------------------------------------------------------

@@ -53,8 +53,12 @@ class CommandBook : public KeptCommands {
                                                             Start start);
   // The sandbox in which `which` runs; empty when it is no kept command, or does not run.
   std::string sandbox_of(std::string_view which) const;
-  // The agent stops: ends are written at once.
+  // The agent is about to stop: what runs detached is asked to end, by its own signal.
+  void ask_to_end(const std::function<void(const std::string& sandbox)>& ask) const;
+  // The agent stops: what is left of output is not waited for.
   void stop() { stopping_ = true; }
+  // Calls `done` once all that was to be written is, and was told.
+  void when_settled(std::function<void()> done);
 
   std::vector<KeptCommand> list() const override;
   tl::expected<KeptCommand, Failure> find(std::string_view which) const override;
@@ -85,14 +89,18 @@ class CommandBook : public KeptCommands {
   void ended(const EntryPtr& entry, const CommandEnd& end);
   void close(const EntryPtr& entry, const CommandEnd& end);
   void tell_end(Entry& entry);
-  void put(const EntryPtr& entry, std::function<void(const base::Status&)> then);
-  void forget(const EntryPtr& entry, std::function<void(const base::Status&)> then);
+  using Written = std::function<void(const base::Status&)>;
+  void write(std::function<base::Status()> work, Written then);
+  void put(const EntryPtr& entry, Written then);
+  void forget(const EntryPtr& entry, Written then);
 
   BookContext context_;
   LogStore logs_;
   std::map<std::string, EntryPtr, std::less<>> entries_;  // by id
   std::map<std::string, EntryPtr, std::less<>> names_;
   bool stopping_ = false;
+  std::size_t writing_ = 0;
+  std::function<void()> settled_;
 };
 
 }  // namespace agent

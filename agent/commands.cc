@@ -288,6 +288,13 @@ tl::expected<void, Failure> Commands::set_paused(std::string_view sandbox, bool 
   return {};
 }
 
+void Commands::begin_to_stop() {
+  if (context_.book != nullptr) {
+    // One that has just ended is one less to ask.
+    context_.book->ask_to_end([this](const std::string& sandbox) { (void)signal(sandbox, 0, 0); });
+  }
+}
+
 void Commands::stop() {
   stopped_ = true;
   if (context_.book != nullptr) {

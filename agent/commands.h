@@ -59,6 +59,8 @@ class Commands {
   // wound down. False when there is none to end, and none on its way out.
   bool free_area();
 
+  // The agent is about to stop: what nobody waits for is asked to end.
+  void begin_to_stop();
   // Ends what runs, which is told, and winds no pool down any more: the agent stops them all.
   void stop();
 

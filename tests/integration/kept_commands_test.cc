@@ -252,13 +252,18 @@ TEST_CASE("records outlive the agent, and tell what it did not see the end of") 
   CHECK(std::filesystem::is_empty(agent.state_dir() + "/command-logs"));
 }
 
-TEST_CASE("an agent that stops tells the records of what it has ended") {
-  AgentFixture agent;
-  const std::string id = detached(agent, "echo up; sleep 600");
-  REQUIRE(prints(agent, id, "up"));
+TEST_CASE("an agent that stops asks what runs detached to end, then ends it, and records that") {
+  AgentFixture agent({.flags = {"--drain-timeout=2s"}});
+  const std::string script = "echo up; while :; do sleep 0.05; done";
+  const std::string hears = detached(agent, "trap 'echo bye; exit 6' TERM; " + script);
+  const std::string deaf = detached(agent, "trap '' TERM; " + script);
+  REQUIRE(prints(agent, hears, "up"));
+  REQUIRE(prints(agent, deaf, "up"));
   agent.stop();
   agent.start();
-  const Json known = inspected(agent, id);
+  CHECK(inspected(agent, hears)["end"]["exit_code"] == 6);
+  CHECK(log_of(agent, hears) == "up\nbye\n");
+  const Json known = inspected(agent, deaf);
   CHECK(known["end"]["ending"] == "internal");
   CHECK_THAT(known["end"]["message"].get<std::string>(), Contains("the agent stopped before"));
 }
@@ -304,4 +309,31 @@ TEST_CASE("what was acknowledged is known to the next agent, whenever this one i
   }
   CHECK(std::includes(known.begin(), known.end(), acknowledged.begin(), acknowledged.end()));
   CHECK(!acknowledged.empty());
+}
+
+TEST_CASE("whoever waits for a command that is kept is told when the agent stops") {
+  AgentFixture agent({.flags = {"--drain-timeout=1s"}});
+  std::vector<std::future<Ran>> waiting;
+  for (const char* more : {"--rm=false", "--name=one"}) {
+    waiting.push_back(std::async(std::launch::async, [&agent, more] {
+      return brood(agent, {"run", more, "--", "/bin/sh", "-c", "echo up; exec sleep 600"});
+    }));
+  }
+  detached(agent, "trap '' TERM; while :; do sleep 1; done", {"--name", "two"});
+  waiting.push_back(std::async(std::launch::async, [&agent] {
+    return brood(agent, {"wait", "two"});
+  }));
+  REQUIRE(soon([&] {
+    const Json known = agent.client().get("/commands");
+    return std::count_if(known["commands"].begin(), known["commands"].end(),
+                         [](const Json& one) { return one["state"] == "running"; }) == 3;
+  }));
+  std::this_thread::sleep_for(std::chrono::milliseconds(100));  // until all of them wait
+  agent.stop();
+  for (std::size_t i = 0; i < 2; ++i) {
+    const Ran ran = waiting[i].get();
+    CHECK(ran.exit == 125);
+    CHECK_THAT(ran.err, Contains("the agent stopped before"));
+  }
+  CHECK(waiting[2].get().out == "125\n");
 }
