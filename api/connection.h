@@ -1,5 +1,5 @@
-// One client's connection: reads a request, has it served, writes the answer, again. The only place
-// that knows Beast.
+// One client's connection: reads a request, has it served, writes the answer, again. Here and in
+// http_head.h alone is Beast known.
 #pragma once
 
 #include <cstdint>
