@@ -15,11 +15,13 @@
 #include "agent/compile_job.h"
 #include "agent/image_cache.h"
 #include "agent/native_function.h"
+#include "agent/runtime_choice.h"
 #include "base/digest.h"
 #include "base/file.h"
 #include "isolate/seccomp.h"
 #include "rootfs/definition.h"
 #include "rootfs/image.h"
+#include "rootfs/image_store.h"
 #include "rootfs/walk.h"
 
 namespace agent {
@@ -43,9 +45,13 @@ Failure internal(const base::Error& error) {
   return {500, "internal", error.message()};
 }
 
-std::string environment_block(const FunctionSettings& settings) {
+std::string environment_block(const FunctionSettings& settings, Language language) {
+  auto environment = settings.environment;
+  if (!settings.layers.empty()) {
+    add_layers_environment(language, environment);
+  }
   std::string block;
-  for (const auto& [key, value] : settings.environment) {
+  for (const auto& [key, value] : environment) {
     block.append(key).append("=").append(value).push_back('\0');
   }
   return block;
@@ -55,6 +61,19 @@ std::string environment_block(const FunctionSettings& settings) {
 // directory.
 std::string instance_name(const std::string& state_dir) {
   return base::sha256_hex(state_dir).substr(0, 12);
+}
+
+std::vector<RuntimeCandidate> python_runtimes(const std::string& images_dir) {
+  std::vector<RuntimeCandidate> found;
+  const auto images = rootfs::list_images(images_dir);
+  for (std::size_t i = 0; images && i < images->size(); ++i) {
+    const auto& manifest = (*images)[i].manifest;
+    if (manifest && !manifest->interpreter.empty() &&
+        language_of(manifest->interpreter) == Language::python) {
+      found.push_back({manifest->name, manifest->preload});
+    }
+  }
+  return found;
 }
 
 }  // namespace
@@ -159,6 +178,12 @@ base::Status Agent::open_stores() {
   if (const auto used = registry_->code_in_use()) {
     code_->collect(*used);
   }
+  BROOD_TRY(layers_, Layers::open({.registry = *registry_,
+                                   .code = *code_,
+                                   .disk = *disk_,
+                                   .functions = [this](std::string_view layer) {
+                                     return functions_with_layer(layer);
+                                   }}));
   BROOD_TRY(LogStore logs, LogStore::open(config_.state_dir + "/logs"));
   log_store_ = std::make_unique<LogStore>(std::move(logs));
   BROOD_TRY(book_, CommandBook::open(
@@ -327,13 +352,29 @@ base::Result<std::shared_ptr<Deployment>> Agent::make_deployment(const Function&
     deployment->environment = std::move(program.environment);
   } else {
     deployment->handler = settings.handler;
-    deployment->environment = environment_block(settings);
+    deployment->environment = environment_block(settings, deployment->pool->language());
   }
   BROOD_TRY(const base::UniqueFd tree, code_->open_tree(function.code_digest));
   BROOD_TRY(deployment->code, slots_->code(tree.get()));
+  BROOD_CHECK(add_layers(*deployment));
   deployment->compiled = code_->compiled(function.code_digest, function.settings.handler,
                                          deployment->pool->image_digest());
   return deployment;
+}
+
+base::Status Agent::add_layers(Deployment& deployment) {
+  if (deployment.function.layer_digests.empty()) {
+    return {};
+  }
+  BROOD_TRY(const rootfs::Image image,
+            rootfs::open_image(config_.images_dir, deployment.pool->image_name()));
+  if (!takes_layers(image.root.get())) {
+    return base::fail_because("layers: image '" + deployment.pool->image_name() +
+                                  "' has files of its own in " BROOD_LAYERS_DIR,
+                              "use another runtime, or put the layers' files beside the code");
+  }
+  BROOD_TRY(deployment.layers, hold_layers(*slots_, *code_, deployment.function.layer_digests));
+  return {};
 }
 
 base::Result<std::shared_ptr<FunctionRunner>> Agent::runner_for(const std::string& name) {
@@ -361,6 +402,54 @@ bool Agent::has_code(std::string_view digest) const {
 }
 
 void Agent::deploy(DeployRequest request, Completion<Deployed> done) {
+  if (request.settings.runtime == kAutoRuntime && !draining_) {
+    return choose_runtime_for(std::move(request), std::move(done));
+  }
+  deploy_to(std::move(request), false, std::move(done));
+}
+
+// The handler's source is read in a sandbox of the plainest Python runtime, and not run. Where it
+// cannot be read that runtime is chosen, and what is wrong is told by what follows.
+void Agent::choose_runtime_for(DeployRequest request, Completion<Deployed> done) {
+  const std::string plain(kPythonRuntime);
+  request.settings.runtime = plain;
+  RuntimePool* pool = pool_of(plain);
+  const std::string handler =
+      request.settings.handler.empty() ? "handler.main" : request.settings.handler;
+  const auto file = is_module_handler(handler) && code_->has(request.code_digest)
+                        ? code_->module_file(request.code_digest, handler, Language::python)
+                        : std::nullopt;
+  const auto tree = file ? code_->open_tree(request.code_digest)
+                         : base::Result<base::UniqueFd>(base::fail_because("no handler"));
+  auto mount =
+      tree ? slots_->code(tree->get()) : base::Result<rootfs::HeldMount>(base::fail(tree.error()));
+  if (pool == nullptr || !mount) {
+    return deploy_to(std::move(request), true, std::move(done));
+  }
+  auto digests = layers_->resolve(request.settings.layers);
+  auto layers = digests && !digests->empty() ? hold_layers(*slots_, *code_, *digests)
+                                             : base::Result<rootfs::HeldMount>();
+  if (!digests || !layers) {
+    return deploy_to(std::move(request), true, std::move(done));
+  }
+  const auto asked = std::make_shared<DeployRequest>(std::move(request));
+  const auto job = std::make_shared<CompileJob>(
+      loop_, *pool, std::move(*mount), *file, CompileFor::imports,
+      [this, asked, done = std::move(done)](const Compiled& found) mutable {
+        disk_->run(
+            [images = config_.images_dir, imports = imports_of(found.code)] {
+              return choose_runtime(imports, python_runtimes(images));
+            },
+            [this, asked, done = std::move(done)](const std::string& chosen) mutable {
+              asked->settings.runtime = chosen.empty() ? std::string(kPythonRuntime) : chosen;
+              deploy_to(std::move(*asked), true, std::move(done));
+            });
+      });
+  job->show_layers(std::move(*layers));
+  job->start();
+}
+
+void Agent::deploy_to(DeployRequest request, bool runtime_chosen, Completion<Deployed> done) {
   const auto refuse = [&](Failure failure) {
     boost::asio::post(loop_, [done = std::move(done), failure = std::move(failure)] {
       done(tl::unexpected(failure));
@@ -379,7 +468,13 @@ void Agent::deploy(DeployRequest request, Completion<Deployed> done) {
     return refuse({400, "code_not_found",
                    "there is no code sha256:" + request.code_digest + "; upload it first"});
   }
+  auto layers = layers_->resolve(request.settings.layers);
+  if (!layers) {
+    return refuse(std::move(layers.error()));
+  }
   Function function;
+  function.layer_digests = std::move(*layers);
+  function.runtime_chosen = runtime_chosen;
   function.name = request.name;
   function.code_digest = request.code_digest;
   function.settings = std::move(request.settings);
@@ -434,7 +529,7 @@ void Agent::compile(const std::shared_ptr<Deployment>& deployment,
     return;
   }
   const auto job = std::make_shared<CompileJob>(
-      loop_, *deployment->pool, std::move(*mount), *file,
+      loop_, *deployment->pool, std::move(*mount), *file, CompileFor::code,
       [this, deployment, done = std::move(done)](Compiled compiled) {
         if (!compiled.problem.empty()) {
           return done(compiled.problem);
@@ -500,6 +595,29 @@ void Agent::remove(std::string name, Completion<Function> done) {
                removed_.push_back(runner);
                done(function);
              });
+}
+
+void Agent::publish_layer(std::string name, std::string digest, Completion<Layer> done) {
+  layers_->publish({std::move(name), std::move(digest), unix_ms()}, std::move(done));
+}
+
+void Agent::remove_layer(std::string name, Completion<Layer> done) {
+  layers_->remove(name, std::move(done));
+}
+
+std::vector<LayerStatus> Agent::layers() const {
+  return layers_->list();
+}
+
+std::vector<std::string> Agent::functions_with_layer(std::string_view layer) const {
+  std::vector<std::string> names;
+  for (const auto& [name, runner] : runners_) {
+    const auto& layers = runner->deployment().function.settings.layers;
+    if (std::find(layers.begin(), layers.end(), layer) != layers.end()) {
+      names.push_back(name);
+    }
+  }
+  return names;
 }
 
 FunctionStatus Agent::with_limits(FunctionStatus status) const {

@@ -13,6 +13,7 @@
 #include "agent/code_store.h"
 #include "agent/config.h"
 #include "agent/function_runner.h"
+#include "agent/layers.h"
 #include "agent/log_store.h"
 #include "agent/maker.h"
 #include "agent/metrics.h"
@@ -47,6 +48,9 @@ class Agent : public Service {
   bool has_code(std::string_view digest) const override;
   void deploy(DeployRequest request, Completion<Deployed> done) override;
   void remove(std::string name, Completion<Function> done) override;
+  void publish_layer(std::string name, std::string digest, Completion<Layer> done) override;
+  void remove_layer(std::string name, Completion<Layer> done) override;
+  std::vector<LayerStatus> layers() const override;
   std::vector<FunctionStatus> list() const override;
   tl::expected<FunctionStatus, Failure> describe(std::string_view name) const override;
   std::shared_ptr<InvocationHandle> invoke(InvocationRequest request,
@@ -89,11 +93,15 @@ class Agent : public Service {
 
   base::Error no_runtime(const std::string& name) const;
   base::Result<std::shared_ptr<Deployment>> make_deployment(const Function& function);
+  void choose_runtime_for(DeployRequest request, Completion<Deployed> done);
+  void deploy_to(DeployRequest request, bool runtime_chosen, Completion<Deployed> done);
   void compile(const std::shared_ptr<Deployment>& deployment,
                std::function<void(std::string problem)> done);
   void store(const std::shared_ptr<Deployment>& deployment, std::vector<std::string> warnings,
              Completion<Deployed> done);
   base::Result<std::shared_ptr<FunctionRunner>> runner_for(const std::string& name);
+  base::Status add_layers(Deployment& deployment);
+  std::vector<std::string> functions_with_layer(std::string_view layer) const;
   FunctionStatus with_limits(FunctionStatus status) const;
   void await_invocations(std::function<void()> done);
   void stop_pools(std::function<void()> done);
@@ -121,6 +129,7 @@ class Agent : public Service {
   std::unique_ptr<Maker> disk_;     // registry and archives
   std::unique_ptr<Maker> mounter_;  // what touches folders of clients
   std::unique_ptr<CodeStore> code_;
+  std::unique_ptr<Layers> layers_;
   struct Runtime {
     std::unique_ptr<RuntimePool> pool;
     std::shared_ptr<RuntimeMetrics> metrics;

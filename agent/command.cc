@@ -291,11 +291,10 @@ std::string command_arguments(const CommandRequest& request) {
 }
 
 std::string command_environment(const CommandRequest& request) {
-  std::map<std::string, std::string> all{
-      {"PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"},
-      {"HOME", "/tmp"},
-      {"TMPDIR", "/tmp"},
-      {"LANG", "C.UTF-8"}};
+  std::map<std::string, std::string> all{{"PATH", std::string(kDefaultPath)},
+                                         {"HOME", "/tmp"},
+                                         {"TMPDIR", "/tmp"},
+                                         {"LANG", "C.UTF-8"}};
   if (request.terminal) {
     all["TERM"] = "xterm";
   }

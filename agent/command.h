@@ -64,6 +64,9 @@ struct CommandRequest {
 
   bool has_mounts() const { return !binds.empty() || !tmpfs.empty() || read_only; }
 };
+// Where programs are looked for when nobody says where.
+constexpr std::string_view kDefaultPath =
+    "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 constexpr std::size_t kMostBinds = 16;
 constexpr std::size_t kMostTmpfs = 16;
 

@@ -11,10 +11,11 @@ constexpr auto kCompileLimit = std::chrono::seconds(20);
 }  // namespace
 
 CompileJob::CompileJob(boost::asio::io_context& loop, RuntimePool& pool, rootfs::HeldMount code,
-                       std::string path, std::function<void(Compiled)> done)
+                       std::string path, CompileFor purpose, std::function<void(Compiled)> done)
     : pool_(pool),
       code_(std::move(code)),
       path_(std::move(path)),
+      purpose_(purpose),
       done_(std::move(done)),
       limit_(loop) {}
 
@@ -42,8 +43,12 @@ bool CompileJob::offer(const std::shared_ptr<Sandbox>& sandbox) {
   sandbox->set_owner(this);
   sandbox->set_state(Sandbox::State::running);
   base::Status ready = sandbox->attach(code_);
+  if (ready && layers_) {
+    ready = sandbox->attach_layers(layers_);
+  }
   if (ready) {
-    ready = sandbox->gather().compile(1, path_);
+    ready = sandbox->gather().compile(1, path_,
+                                      purpose_ == CompileFor::imports ? BROOD_FLAG_IMPORTS : 0U);
   }
   if (!ready) {
     give_up(ready.error().message());

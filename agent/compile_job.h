@@ -14,8 +14,11 @@
 
 namespace agent {
 
+// Its code object, or what it imports (agent/runtime_choice.h).
+enum class CompileFor { code, imports };
+
 struct Compiled {
-  std::string code;     // marshalled; empty when it could not be compiled
+  std::string code;     // marshalled, or the imports; empty when it could not be compiled
   std::string problem;  // then why, for the user; names the file
 };
 
@@ -25,7 +28,9 @@ class CompileJob : public Claimant,
  public:
   // `path`: the module's file below the code's root. `done` is called once, on the event loop.
   CompileJob(boost::asio::io_context& loop, RuntimePool& pool, rootfs::HeldMount code,
-             std::string path, std::function<void(Compiled)> done);
+             std::string path, CompileFor purpose, std::function<void(Compiled)> done);
+  // Before `start`: what else its sandbox is to find.
+  void show_layers(rootfs::HeldMount layers) { layers_ = std::move(layers); }
   void start();
 
   bool offer(const std::shared_ptr<Sandbox>& sandbox) override;
@@ -43,7 +48,9 @@ class CompileJob : public Claimant,
 
   RuntimePool& pool_;
   rootfs::HeldMount code_;
+  rootfs::HeldMount layers_;
   std::string path_;
+  CompileFor purpose_;
   std::function<void(Compiled)> done_;
   std::shared_ptr<Sandbox> sandbox_;
   std::shared_ptr<CompileJob> self_;  // until the sandbox is gone

@@ -325,6 +325,9 @@ base::Status FunctionRunner::bind(Instance& instance) {
   const FunctionSettings& settings = deployment.function.settings;
   StageTimes& stages = instance.invocation->stages;
   BROOD_CHECK(instance.sandbox->attach(deployment.code));
+  if (deployment.layers) {
+    BROOD_CHECK(instance.sandbox->attach_layers(deployment.layers));
+  }
   stages[Stage::attached] = monotonic_ns();
   BROOD_CHECK(instance.sandbox->limit(settings));
   stages[Stage::limited] = monotonic_ns();
@@ -337,7 +340,8 @@ base::Status FunctionRunner::bind(Instance& instance) {
                   .response_bytes = context_.config.response_limit,
                   .pids = settings.pids,
                   .version = static_cast<std::uint32_t>(deployment.function.version)},
-       .soft_limits = context_.soft_limits ? SoftLimits::wanted : SoftLimits::unneeded});
+       .soft_limits = context_.soft_limits ? SoftLimits::wanted : SoftLimits::unneeded,
+       .layers = static_cast<bool>(deployment.layers)});
 }
 
 void FunctionRunner::send(Instance& instance) {

@@ -26,10 +26,11 @@ namespace agent {
 struct Deployment {
   Function function;
   RuntimePool* pool = nullptr;
-  rootfs::HeldMount code;   // cloned into each instance
-  std::string compiled;     // the handler's module; empty: the sandbox imports by itself
-  std::string environment;  // KEY=VALUE, each ended by NUL
-  std::string handler;      // as its runtime's sandboxes take it (BROOD_BIND_HANDLER)
+  rootfs::HeldMount code;    // cloned into each instance
+  rootfs::HeldMount layers;  // the same; none where the function has none
+  std::string compiled;      // the handler's module; empty: the sandbox imports by itself
+  std::string environment;   // KEY=VALUE, each ended by NUL
+  std::string handler;       // as its runtime's sandboxes take it (BROOD_BIND_HANDLER)
 };
 
 // Told of each invocation that has ended; on the event loop.

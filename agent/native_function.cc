@@ -1,6 +1,7 @@
 #include "agent/native_function.h"
 
 #include "agent/command.h"
+#include "agent/layers.h"
 #include "isolate/wire.h"
 
 namespace agent {
@@ -14,6 +15,14 @@ base::Result<NativeProgram> native_program(const FunctionSettings& settings,
     request.directory = BROOD_CODE_DIR;
   }
   request = resolve(std::move(request), image);
+  if (!settings.layers.empty()) {
+    // The image's own PATH stays before the layers'.
+    if (const auto path = request.environment.find("PATH");
+        path != request.environment.end() && !settings.environment.contains("PATH")) {
+      path->second += ":" BROOD_LAYERS_DIR "/bin";
+    }
+    add_layers_environment(Language::native, request.environment);
+  }
   if (request.arguments.empty()) {
     return base::fail_because(
         "handler: image '" + settings.runtime + "' has no entrypoint and no command",

@@ -102,7 +102,8 @@ base::Status Gather::bind(const BindRequest& request) {
       request.function, request.handler, request.environment, request.code, limits};
   brood_frame_head head{};
   head.kind = BROOD_FRAME_BIND;
-  head.flags = request.soft_limits == SoftLimits::wanted ? BROOD_FLAG_SOFT_LIMITS : 0;
+  head.flags = (request.soft_limits == SoftLimits::wanted ? BROOD_FLAG_SOFT_LIMITS : 0U) |
+               (request.layers ? BROOD_FLAG_LAYERS : 0U);
   head.deadline_ns = static_cast<std::int64_t>(request.limits.response_bytes);
   return add(head, parts);
 }
@@ -118,8 +119,9 @@ base::Status Gather::invoke(const InvokeRequest& request) {
   return add(head, parts);
 }
 
-base::Status Gather::compile(std::uint64_t invocation, std::string_view path) {
+base::Status Gather::compile(std::uint64_t invocation, std::string_view path, std::uint32_t flags) {
   brood_frame_head head{};
+  head.flags = flags;
   head.kind = BROOD_FRAME_COMPILE;
   head.invocation = invocation;
   return add(head, std::span(&path, 1));

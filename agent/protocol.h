@@ -29,6 +29,7 @@ struct BindRequest {
   std::string_view code;         // marshalled code object; empty: the sandbox imports by itself
   brood_bind_limits limits{};
   SoftLimits soft_limits = SoftLimits::unneeded;
+  bool layers = false;  // BROOD_FLAG_LAYERS
 };
 
 struct InvokeRequest {
@@ -66,8 +67,8 @@ class Gather {
   // together.
   base::Status bind(const BindRequest& request);
   base::Status invoke(const InvokeRequest& request);
-  // `path` is below BROOD_CODE_DIR, without a leading slash.
-  base::Status compile(std::uint64_t invocation, std::string_view path);
+  // `flags`: BROOD_FLAG_IMPORTS or 0. `path` is below BROOD_CODE_DIR, without a leading slash.
+  base::Status compile(std::uint64_t invocation, std::string_view path, std::uint32_t flags = 0);
   base::Status run(const RunFrame& request);
 
   std::size_t size() const;               // bytes still to be written

@@ -49,6 +49,16 @@ constexpr std::array kMigrations{
     )sql",
     "ALTER TABLE functions ADD COLUMN listen TEXT NOT NULL DEFAULT ''",
     "CREATE TABLE commands (id TEXT PRIMARY KEY, record TEXT NOT NULL) STRICT, WITHOUT ROWID",
+    R"sql(
+      CREATE TABLE layers (
+        name TEXT PRIMARY KEY,
+        digest TEXT NOT NULL,
+        published_at_ms INTEGER NOT NULL
+      ) STRICT, WITHOUT ROWID;
+      ALTER TABLE functions ADD COLUMN layers TEXT NOT NULL DEFAULT '[]';
+      ALTER TABLE functions ADD COLUMN layer_digests TEXT NOT NULL DEFAULT '[]';
+    )sql",
+    "ALTER TABLE functions ADD COLUMN runtime_chosen INTEGER NOT NULL DEFAULT 0",
 };
 
 // One prepared statement, run once.
@@ -130,6 +140,14 @@ class RowReader {
       field[key] = value.is_string() ? value.get<std::string>() : std::string();
     }
   }
+  void list(std::vector<std::string>& field) {
+    const json array = json::parse(row_.text(), nullptr, false);
+    sound_ = sound_ && array.is_array();
+    for (const json& text : array) {
+      sound_ = sound_ && text.is_string();
+      field.push_back(text.is_string() ? text.get<std::string>() : std::string());
+    }
+  }
   bool sound() const { return sound_; }
 
  private:
@@ -139,13 +157,15 @@ class RowReader {
 
 constexpr const char* kSelect =
     "SELECT name, version, code_digest, deployed_at_ms, runtime, handler, memory_bytes, milli_cpu,"
-    " pids, timeout_ms, concurrency, queue, reuse, idle_ms, network, environment, listen"
-    " FROM functions ORDER BY name";
+    " pids, timeout_ms, concurrency, queue, reuse, idle_ms, network, environment, listen,"
+    " layers, layer_digests, runtime_chosen FROM functions ORDER BY name";
 
 constexpr const char* kInsert =
     "INSERT OR REPLACE INTO functions (name, version, code_digest, deployed_at_ms, runtime,"
     " handler, memory_bytes, milli_cpu, pids, timeout_ms, concurrency, queue, reuse, idle_ms,"
-    " network, environment, listen) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
+    " network, environment, listen, layers, layer_digests,"
+    " runtime_chosen)"
+    " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
 
 bool read_function(Statement& row, Function& function) {
   RowReader reader(row);
@@ -168,7 +188,10 @@ bool read_function(Statement& row, Function& function) {
   reader.text(settings.network);
   reader.environment(settings.environment);
   reader.text(settings.listen);
-  return reader.sound();
+  reader.list(settings.layers);
+  reader.list(function.layer_digests);
+  reader.flag(function.runtime_chosen);
+  return reader.sound() && settings.layers.size() == function.layer_digests.size();
 }
 
 // In the order of kInsert.
@@ -190,7 +213,10 @@ void bind_function(Statement& insert, const Function& function) {
       .bind(settings.idle.count())
       .bind(settings.network)
       .bind(json(settings.environment).dump(-1, ' ', false, json::error_handler_t::replace))
-      .bind(settings.listen);
+      .bind(settings.listen)
+      .bind(json(settings.layers).dump())
+      .bind(json(function.layer_digests).dump())
+      .bind(function.runtime_chosen ? 1 : 0);
 }
 
 }  // namespace
@@ -402,8 +428,41 @@ Status Registry::remove_command(const std::string& id) {
   return database_->finish(statement.bind(id));
 }
 
+Result<std::vector<Layer>> Registry::load_layers() const {
+  Statement row(database_->handle(),
+                "SELECT name, digest, published_at_ms FROM layers ORDER BY name");
+  std::vector<Layer> layers;
+  int got = row.step();
+  for (; got == SQLITE_ROW; got = row.step()) {
+    row.next_row();
+    Layer& layer = layers.emplace_back();
+    layer.name = row.text();
+    layer.digest = row.text();
+    layer.published_at_ms = row.number();
+  }
+  if (got != SQLITE_DONE) {
+    return database_->failed("read");
+  }
+  return layers;
+}
+
+Status Registry::put_layer(const Layer& layer) {
+  Statement statement(
+      database_->handle(),
+      "INSERT OR REPLACE INTO layers (name, digest, published_at_ms) VALUES (?, ?, ?)");
+  return database_->finish(
+      statement.bind(layer.name).bind(layer.digest).bind(layer.published_at_ms));
+}
+
+Status Registry::remove_layer(const std::string& name) {
+  Statement statement(database_->handle(), "DELETE FROM layers WHERE name = ?");
+  return database_->finish(statement.bind(name));
+}
+
 Result<std::set<std::string>> Registry::code_in_use() const {
-  Statement row(database_->handle(), "SELECT DISTINCT code_digest FROM functions");
+  Statement row(database_->handle(),
+                "SELECT code_digest FROM functions UNION SELECT digest FROM layers UNION"
+                " SELECT value FROM functions, json_each(functions.layer_digests)");
   std::set<std::string> digests;
   int got = row.step();
   for (; got == SQLITE_ROW; got = row.step()) {

@@ -46,7 +46,12 @@ class Registry {
   base::Status put_command(const std::string& id, const std::string& record);
   base::Status remove_command(const std::string& id);
 
-  // The digests that functions refer to; code under any other may be deleted.
+  // All layers, by name. `put_layer` takes the place of the one of its name.
+  base::Result<std::vector<Layer>> load_layers() const;
+  base::Status put_layer(const Layer& layer);
+  base::Status remove_layer(const std::string& name);
+
+  // The digests that functions and layers refer to; code under any other may be deleted.
   base::Result<std::set<std::string>> code_in_use() const;
 
  private:

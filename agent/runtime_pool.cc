@@ -11,6 +11,7 @@
 #include <ctime>
 
 #include "agent/clock.h"
+#include "agent/layers.h"
 #include "base/file.h"
 #include "isolate/spec.h"
 #include "rootfs/image_store.h"
@@ -121,13 +122,15 @@ base::Status RuntimePool::claim_resources() {
   if (area_) {
     return {};
   }
-  BROOD_TRY(sandbox_plan_,
-            isolate::plan_sandbox({.uid = config_.uid,
-                                   .gid = config_.gid,
-                                   .writable_root = config_.writable_root,
-                                   .filter = config_.set_id_refused ? context_.strict_filter
-                                                                    : context_.sandbox_filter},
-                                  context_.features));
+  BROOD_TRY(
+      sandbox_plan_,
+      isolate::plan_sandbox(
+          {.uid = config_.uid,
+           .gid = config_.gid,
+           .layers = config_.kind == RuntimeKind::functions && takes_layers(image_->root.get()),
+           .writable_root = config_.writable_root,
+           .filter = config_.set_id_refused ? context_.strict_filter : context_.sandbox_filter},
+          context_.features));
   if (const auto able = rootfs::can_map_ids(image_->root.get()); able) {
     map_ids_ = true;
   } else {

@@ -129,6 +129,7 @@ base::Result<SandboxParts> make_parts(const PartsRequest& request) {
     BROOD_TRY(parts.pids_events, open_events(parts.cgroup, "pids.events"));
     BROOD_TRY(parts.code_slot, request.slots->slot());
     BROOD_TRY(parts.code_slave, parts.code_slot.slave());
+    BROOD_TRY(parts.layers_slave, parts.code_slot.layers_slave());
     BROOD_TRY(parts.lower_theirs, lower_layer(request));
     BROOD_TRY(Ends conn, stream_ends());
     BROOD_TRY(Ends supervisor, socket_ends(SOCK_SEQPACKET));
@@ -199,6 +200,7 @@ std::array<int, BROOD_SPAWN_FD_COUNT> Sandbox::descriptors_for_zygote() const {
   list[BROOD_FD_CODE] = parts_.code_slave.get();
   list[BROOD_FD_CGROUP] = parts_.cgroup.fd();
   list[BROOD_FD_LOWER] = parts_.lower_theirs.get();
+  list[BROOD_FD_LAYERS] = parts_.layers_slave.get();
   return list;
 }
 
@@ -207,6 +209,7 @@ void Sandbox::close_zygote_copies() {
   parts_.supervisor_theirs.reset();
   parts_.log_theirs.reset();
   parts_.code_slave.reset();
+  parts_.layers_slave.reset();
   parts_.lower_theirs.reset();
 }
 
@@ -231,6 +234,10 @@ void Sandbox::spawn_failed(std::string problem) {
 
 base::Status Sandbox::attach(const rootfs::HeldMount& code) {
   return parts_.code_slot.attach(code);
+}
+
+base::Status Sandbox::attach_layers(const rootfs::HeldMount& layers) {
+  return parts_.code_slot.attach_layers(layers);
 }
 
 base::Status Sandbox::limit(const FunctionSettings& settings) {

@@ -36,6 +36,7 @@ struct SandboxParts {
   base::UniqueFd memory_events;  // what has been counted; not there without the controller
   base::UniqueFd pids_events;
   rootfs::CodeSlot code_slot;
+  base::UniqueFd layers_slave;
   base::UniqueFd code_slave;    // theirs from here on: closed once the zygote has its copies
   base::UniqueFd lower_theirs;  // the image, as the sandbox shall see it
   base::UniqueFd conn_theirs;
@@ -98,6 +99,7 @@ class Sandbox : public std::enable_shared_from_this<Sandbox> {
   // --- binding; each takes microseconds ---
   base::Status attach(
       const rootfs::HeldMount& code);  // the code is visible inside, read-only, from here on
+  base::Status attach_layers(const rootfs::HeldMount& layers);
   base::Status limit(const FunctionSettings& settings);
   // Sends what `gather` holds; `payload` is what it points to and is kept until all is written.
   void send(std::shared_ptr<const void> payload);

@@ -82,6 +82,11 @@ struct Deployed {
   std::vector<std::string> warnings;  // e.g. the handler's file does not compile
 };
 
+struct LayerStatus {
+  Layer layer;
+  std::vector<std::string> functions;  // that use it, by name
+};
+
 struct FunctionStatus {
   Function function;
   std::uint32_t instances = 0;  // bound sandboxes
@@ -191,6 +196,10 @@ class Service {
 
   virtual void deploy(DeployRequest request, Completion<Deployed> done) = 0;
   virtual void remove(std::string name, Completion<Function> done) = 0;
+  // Of uploaded code (`digest`): a layer, in the place of the one of its name.
+  virtual void publish_layer(std::string name, std::string digest, Completion<Layer> done) = 0;
+  virtual void remove_layer(std::string name, Completion<Layer> done) = 0;
+  virtual std::vector<LayerStatus> layers() const = 0;
   virtual std::vector<FunctionStatus> list() const = 0;
   virtual tl::expected<FunctionStatus, Failure> describe(std::string_view name) const = 0;
 

@@ -56,6 +56,21 @@ std::string check_environment(const std::map<std::string, std::string>& environm
                                   : std::string{};
 }
 
+std::string check_layers(const std::vector<std::string>& layers) {
+  if (layers.size() > kMostLayers) {
+    return "layers: at most " + std::to_string(kMostLayers) + " in one function";
+  }
+  for (auto layer = layers.begin(); layer != layers.end(); ++layer) {
+    if (const auto problem = validate_name(*layer); !problem.empty()) {
+      return "layers: " + problem;
+    }
+    if (std::find(layers.begin(), layer, *layer) != layer) {
+      return "layers: '" + *layer + "' is named twice";
+    }
+  }
+  return {};
+}
+
 std::string check_listen(const std::string& listen) {
   constexpr std::size_t kMostPath = 107;  // sockaddr_un
   if (listen.empty()) {
@@ -157,6 +172,9 @@ std::string validate(const FunctionSettings& settings) {
            "the code";
   }
   if (auto problem = check_listen(settings.listen); !problem.empty()) {
+    return problem;
+  }
+  if (auto problem = check_layers(settings.layers); !problem.empty()) {
     return problem;
   }
   if (settings.network != "none") {

@@ -83,7 +83,10 @@ struct FunctionSettings {
   std::chrono::milliseconds idle{60'000};          // how long a kept instance may idle; 0 to 24 h
   std::string network = "none";                    // the only one there is so far
   std::map<std::string, std::string> environment;  // 4 KiB a value, 64 KiB together
+  std::vector<std::string> layers{};  // names, at most kMostLayers; a later one lies over those
+                                      // before it
 };
+constexpr std::size_t kMostLayers = 5;
 
 // The first rule that `settings` breaks, as a sentence that names the field; empty when they are
 // fine.
@@ -100,6 +103,16 @@ struct Function {
   std::string code_digest;          // sha256 of the archive, 64 hexadecimal characters
   std::int64_t deployed_at_ms = 0;  // Unix time
   FunctionSettings settings;
+  // What `settings.layers` stood for when it was deployed, in the same order; as code_digest.
+  std::vector<std::string> layer_digests{};
+  bool runtime_chosen = false;  // by brood, from the handler's imports: it was asked for "auto"
+};
+
+// A tree that functions share (agent/layers.h).
+struct Layer {
+  std::string name;                  // as a function's
+  std::string digest;                // sha256 of the archive, as a function's code
+  std::int64_t published_at_ms = 0;  // Unix time
 };
 
 enum class ContentKind : std::uint8_t { json, bytes };

@@ -27,6 +27,12 @@ void HttpConnection::serve() {
     case Endpoint::remove:
       serve_remove();
       break;
+    case Endpoint::publish_layer:
+      serve_publish_layer();
+      break;
+    case Endpoint::remove_layer:
+      serve_remove_layer();
+      break;
     case Endpoint::invoke:
       serve_invoke();
       break;
@@ -121,6 +127,22 @@ void HttpConnection::serve_deploy() {
 void HttpConnection::serve_remove() {
   host_.service.remove(route_.name, [self = shared_from_this()](auto&& removed) {
     self->respond(removed_reply(removed));
+  });
+}
+
+void HttpConnection::serve_publish_layer() {
+  auto digest = parse_layer(body_);
+  if (!digest) {
+    return respond(reply_of(Refusal{400, "invalid_argument", digest.error().message(), {}}));
+  }
+  host_.service.publish_layer(
+      route_.name, *std::move(digest),
+      [self = shared_from_this()](auto&& layer) { self->respond(layer_reply(layer)); });
+}
+
+void HttpConnection::serve_remove_layer() {
+  host_.service.remove_layer(route_.name, [self = shared_from_this()](auto&& layer) {
+    self->respond(layer_reply(layer));
   });
 }
 

@@ -72,6 +72,7 @@ BodyUse body_use(Endpoint endpoint) {
     case Endpoint::invoke:
       return BodyUse::payload;
     case Endpoint::deploy:
+    case Endpoint::publish_layer:
     case Endpoint::run:
     case Endpoint::execute:
       return BodyUse::document;
@@ -121,6 +122,8 @@ Reply answer(const Route& route, const agent::Service& service) {
       return json_reply(kept_commands_json(service.kept_commands().list()));
     case Endpoint::inspect_command:
       return command_reply(service.kept_commands().find(route.command));
+    case Endpoint::list_layers:
+      return json_reply(layers_json(service.layers()));
     case Endpoint::runtimes:
       return json_reply(runtimes_json(service.status().runtimes));
     default:
@@ -142,6 +145,10 @@ Reply deployed_reply(const tl::expected<agent::Deployed, agent::Failure>& deploy
     return reply_of(deployed.error());
   }
   return json_reply(deployed_json(*deployed), deployed->created ? 201 : 200);
+}
+
+Reply layer_reply(const tl::expected<agent::Layer, agent::Failure>& layer) {
+  return layer ? json_reply(layer_json(*layer)) : reply_of(layer.error());
 }
 
 Reply done_reply(const tl::expected<void, agent::Failure>& done) {

@@ -37,6 +37,7 @@ Reply uninvoked_reply(std::string_view name, const agent::Service& service);
 // The answers to what completes later.
 Reply uploaded_reply(tl::expected<std::string, agent::Failure>&& digest);
 Reply deployed_reply(const tl::expected<agent::Deployed, agent::Failure>& deployed);
+Reply layer_reply(const tl::expected<agent::Layer, agent::Failure>& layer);
 Reply done_reply(const tl::expected<void, agent::Failure>& done);
 Reply removed_reply(const tl::expected<agent::Function, agent::Failure>& removed);
 Reply command_reply(const tl::expected<agent::KeptCommand, agent::Failure>& command,

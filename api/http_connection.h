@@ -85,6 +85,8 @@ class HttpConnection final : public Connection,
   void serve_upload();
   void serve_deploy();
   void serve_remove();
+  void serve_publish_layer();
+  void serve_remove_layer();
   void serve_invoke();
   enum class BodyTaken { yes, no };
   void invoke(BodyTaken body_taken);

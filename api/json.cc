@@ -265,7 +265,7 @@ constexpr std::array<Field<Command>, 23> kCommandFields{{
 }};
 
 using Request = agent::DeployRequest;
-constexpr std::array<Field<Request>, 14> kFields{{
+constexpr std::array<Field<Request>, 15> kFields{{
     {"code", [](const Json& v, Request& r) { return take_code(v, r.code_digest); }},
     {"runtime", [](const Json& v, Request& r) { return take_text(v, r.settings.runtime); }},
     {"handler", [](const Json& v, Request& r) { return take_text(v, r.settings.handler); }},
@@ -282,7 +282,9 @@ constexpr std::array<Field<Request>, 14> kFields{{
     {"reuse", [](const Json& v, Request& r) { return take_flag(v, r.settings.reuse); }},
     {"idle", [](const Json& v, Request& r) { return take_duration(v, r.settings.idle); }},
     {"network", [](const Json& v, Request& r) { return take_text(v, r.settings.network); }},
+    {"layers", [](const Json& v, Request& r) { return take_arguments(v, r.settings.layers); }},
 }};
+constexpr std::array<Field<std::string>, 1> kLayerFields{{{"code", take_code}}};
 
 std::string print(const Json& document) {
   return document.dump(-1, ' ', false, Json::error_handler_t::replace);
@@ -311,7 +313,18 @@ Json settings_of(const agent::FunctionSettings& settings) {
       {"reuse", settings.reuse},
       {"idle", seconds(settings.idle)},
       {"network", settings.network},
+      {"layers", settings.layers},
   };
+}
+
+// What its layers' names stood for when it was deployed.
+Json layers_of(const agent::Function& function) {
+  Json layers = Json::array();
+  for (std::size_t i = 0; i < function.layer_digests.size(); ++i) {
+    layers.push_back(
+        {{"name", function.settings.layers[i]}, {"code", digest_text(function.layer_digests[i])}});
+  }
+  return layers;
 }
 
 Json document_of(const agent::Function& function) {
@@ -321,7 +334,23 @@ Json document_of(const agent::Function& function) {
       {"code", digest_text(function.code_digest)},
       {"deployed_at", base::format_time(function.deployed_at_ms)},
       {"settings", settings_of(function.settings)},
+      {"layers", layers_of(function)},
+      {"runtime_chosen", function.runtime_chosen},
   };
+}
+
+Json document_of(const agent::Layer& layer) {
+  return {
+      {"name", layer.name},
+      {"code", digest_text(layer.digest)},
+      {"published_at", base::format_time(layer.published_at_ms)},
+  };
+}
+
+Json document_of(const agent::LayerStatus& status) {
+  Json document = document_of(status.layer);
+  document["functions"] = status.functions;
+  return document;
 }
 
 Json document_of(const agent::FunctionStatus& status) {
@@ -408,6 +437,18 @@ Result<agent::DeployRequest> parse_deploy(std::string name, std::string_view bod
     return base::fail_because(std::move(problem));
   }
   return request;
+}
+
+Result<std::string> parse_layer(std::string_view body) {
+  BROOD_TRY(const Json document, parse_document(body));
+  std::string digest;
+  for (const auto& [key, value] : document.items()) {
+    BROOD_CHECK(take_field(kLayerFields, key, value, digest));
+  }
+  if (digest.empty()) {
+    return base::fail_because("'code' is missing: upload it with POST /code");
+  }
+  return digest;
 }
 
 Result<agent::CommandRequest> parse_execution(std::string_view body) {
@@ -535,6 +576,14 @@ std::string kept_commands_json(const std::vector<agent::KeptCommand>& commands) 
 
 std::string sandboxes_json(const std::vector<agent::SandboxStatus>& sandboxes) {
   return print({{"sandboxes", list_of(sandboxes)}});
+}
+
+std::string layer_json(const agent::Layer& layer) {
+  return print(document_of(layer));
+}
+
+std::string layers_json(const std::vector<agent::LayerStatus>& layers) {
+  return print({{"layers", list_of(layers)}});
 }
 
 std::string runtimes_json(const std::vector<agent::RuntimeStatus>& runtimes) {

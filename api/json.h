@@ -21,6 +21,9 @@ constexpr std::string_view kApiVersion = "1";
 // wrong type, a missing `code`, nesting deeper than 8, and settings that break agent::validate.
 base::Result<agent::DeployRequest> parse_deploy(std::string name, std::string_view body);
 
+// What PUT /layers/{name} says: the digest of its code. The same rules.
+base::Result<std::string> parse_layer(std::string_view body);
+
 // What POST /commands says; the same rules, and agent::validate(CommandRequest).
 base::Result<agent::CommandRequest> parse_command(std::string_view body);
 // What POST /sandboxes/{sandbox}/commands says: of the same, what is not the sandbox's.
@@ -47,6 +50,8 @@ std::string functions_json(const std::vector<agent::FunctionStatus>& functions);
 std::string command_started_json(const agent::CommandStarted& started);
 std::string command_end_json(const agent::CommandEnd& end);
 std::string sandboxes_json(const std::vector<agent::SandboxStatus>& sandboxes);
+std::string layer_json(const agent::Layer& layer);
+std::string layers_json(const std::vector<agent::LayerStatus>& layers);
 std::string runtimes_json(const std::vector<agent::RuntimeStatus>& runtimes);
 std::string kept_command_json(const agent::KeptCommand& command);
 std::string kept_commands_json(const std::vector<agent::KeptCommand>& commands);

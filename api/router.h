@@ -37,6 +37,9 @@ enum class Endpoint {
   remove_command,
   attach,
   detach,
+  list_layers,
+  publish_layer,
+  remove_layer,
 };
 
 // GET /functions/{name}/logs?tail=N&after=SEQUENCE&follow=true, and /commands/{command}/logs
@@ -49,7 +52,7 @@ constexpr std::size_t kMaxLogTail = 10'000;
 
 struct Route {
   Endpoint endpoint = Endpoint::version;
-  std::string name;    // a function's, as agent::validate_name allows it
+  std::string name;    // a function's or a layer's, as agent::validate_name allows it
   std::string digest;  // 64 lower-case hexadecimal characters, "sha256:" left out
   std::string file;    // upload_code: a file name without a slash; empty: the body is an archive
   LogQuery logs;

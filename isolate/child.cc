@@ -212,6 +212,19 @@ int code(const Plan& plan, const brood_child_values& values) {
   return attach(values.code_fd, target.text());
 }
 
+// An image may come without the folder; one in which it is anything else has no such step.
+int layers(const Plan& plan, const brood_child_values& values) {
+  const Path target(plan.root, BROOD_LAYERS_DIR);
+  const int error = attach(values.layers_fd, target.text());
+  if (error != ENOENT) {
+    return error;
+  }
+  if (const int made = make_directory(target.text(), 0755)) {
+    return made;
+  }
+  return attach(values.layers_fd, target.text());
+}
+
 // The old root is stacked on the new one and then taken away, so no path to it is ever named.
 int enter_root(const Plan& plan) {
   if (const int error = call(SYS_chdir, plan.root)) {
@@ -400,6 +413,8 @@ int run_step(const Plan& plan, Step step, brood_child_values& values) {
       return run(plan, values);
     case Step::code:
       return code(plan, values);
+    case Step::layers:
+      return layers(plan, values);
     case Step::enter_root:
       return enter_root(plan);
     case Step::hostname:

@@ -24,6 +24,7 @@ struct brood_child_values {
   int run_fd;   /* zygote's plan: detached mount for /run */
   int support_fd; /* zygote's plan: detached mount of the runtime's programs, for /run/brood */
   int code_fd;    /* sandbox's plan: BROOD_FD_CODE */
+  int layers_fd;  /* and BROOD_FD_LAYERS */
   const char* hostname;
   int seccomp_listener; /* out: the filter's notification descriptor, or -1 */
 };

@@ -135,6 +135,7 @@ base::Result<base::OwnedPid> spawn(const SpawnRequest& request) {
                            .run_fd = request.run_fd,
                            .support_fd = request.support_fd,
                            .code_fd = -1,
+                           .layers_fd = -1,
                            .hostname = request.hostname.c_str(),
                            .seccomp_listener = -1},
                 .arguments = pointers(request.arguments),

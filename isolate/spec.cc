@@ -133,13 +133,15 @@ base::Result<Plan> plan_sandbox(const SandboxSpec& spec, const Features& feature
   plan.uid = spec.uid;
   plan.gid = spec.gid;
 
-  set_steps(plan, {Step::identity,       Step::session,           Step::cgroup_namespace,
-                   Step::private_mounts, Step::scratch,           Step::overlay,
-                   Step::devices,        Step::shared_memory,     Step::proc,
-                   Step::mask_proc,      Step::temporary,         Step::code,
-                   Step::enter_root,     Step::hostname,          Step::loopback,
-                   Step::rlimits,        Step::bounding_set,      Step::final_identity,
-                   Step::capabilities,   Step::no_new_privileges, Step::undumpable});
+  set_steps(plan, {Step::identity, Step::session, Step::cgroup_namespace, Step::private_mounts,
+                   Step::scratch, Step::overlay, Step::devices, Step::shared_memory, Step::proc,
+                   Step::mask_proc, Step::temporary, Step::code});
+  if (spec.layers) {
+    set_steps(plan, {Step::layers});
+  }
+  set_steps(plan,
+            {Step::enter_root, Step::hostname, Step::loopback, Step::rlimits, Step::bounding_set,
+             Step::final_identity, Step::capabilities, Step::no_new_privileges, Step::undumpable});
   if (features.landlock_abi > 0) {
     set_steps(plan, {Step::landlock});
     plan.landlock = landlock_rules(features.landlock_abi, spec.writable_root);

@@ -28,6 +28,7 @@ struct SandboxSpec {
   std::uint32_t scratch_inodes = 16'384;
   std::uint32_t uid = 1000;  // runs the handler; inside
   std::uint32_t gid = 1000;
+  bool layers = false;         // there is a place for a function's layers
   bool writable_root = false;  // Landlock lets it write wherever the modes of its overlay do
   std::uint32_t open_files = 1024;
   std::uint64_t locked_bytes = 64 << 10;

@@ -15,7 +15,7 @@
 
 #include <stdint.h>
 
-#define BROOD_WIRE_VERSION 1u
+#define BROOD_WIRE_VERSION 2u
 
 /* --- agent <-> zygote ----------------------------------------------------------------------------
  */
@@ -24,7 +24,7 @@ enum brood_control_kind {
   /* agent -> zygote */
   BROOD_CONFIGURE =
       1,           /* + 1 descriptor: a sealed memfd holding the sandbox plan (isolate/plan.h) */
-  BROOD_SPAWN = 2, /* + 6 descriptors, in the order of enum brood_spawn_fd; value: BROOD_AWAITED or
+  BROOD_SPAWN = 2, /* + 7 descriptors, in the order of enum brood_spawn_fd; value: BROOD_AWAITED or
                       0 */
   BROOD_STOP = 3,  /* leave with status 0; the sandboxes live on */
   /* zygote -> agent */
@@ -47,7 +47,8 @@ enum brood_spawn_fd {
   BROOD_FD_CODE = 3,       /* detached mount: the slave of the sandbox's code mount point */
   BROOD_FD_CGROUP = 4,     /* O_PATH of the sandbox's cgroup, for CLONE_INTO_CGROUP */
   BROOD_FD_LOWER = 5,      /* detached mount: the image, with the sandbox's own uids and gids */
-  BROOD_SPAWN_FD_COUNT = 6,
+  BROOD_FD_LAYERS = 6,     /* detached mount: as BROOD_FD_CODE, for the function's layers */
+  BROOD_SPAWN_FD_COUNT = 7,
 };
 
 struct brood_control {
@@ -115,7 +116,9 @@ enum brood_frame_kind {
   /* agent -> sandbox */
   BROOD_FRAME_BIND = 1,    /* parts: enum brood_bind_part */
   BROOD_FRAME_INVOKE = 2,  /* parts: enum brood_invoke_part */
-  BROOD_FRAME_COMPILE = 3, /* parts: path of the handler's file below the code mount */
+  BROOD_FRAME_COMPILE = 3, /* parts: path of the handler's file below the code mount; Python: with
+                              FLAG_IMPORTS the answer's part is what it imports instead, a name a
+                              line */
   BROOD_FRAME_RUN = 4, /* native zygotes: parts: enum brood_run_part; + 3 descriptors, the standard
                           streams of the command that takes the process's place. No frame follows:
                           pid 1 tells how it ended */
@@ -137,6 +140,9 @@ enum brood_frame_kind {
 #define BROOD_FLAG_SOFT_LIMITS                                              \
   32u /* BIND: also set RLIMIT_DATA and RLIMIT_NPROC from the bind header's \
          values, because the host's cgroups cannot (best effort) */
+
+#define BROOD_FLAG_IMPORTS 256u /* COMPILE */
+#define BROOD_FLAG_LAYERS 128u  /* BIND: something is at BROOD_LAYERS_DIR */
 
 #define BROOD_FLAG_TERMINAL \
   64u /* RUN: the streams are one terminal, which becomes the command's own */
@@ -213,6 +219,7 @@ enum brood_error_part {
 
 /* Where things are inside every sandbox. */
 #define BROOD_CODE_DIR "/function"
+#define BROOD_LAYERS_DIR "/opt"
 #define BROOD_CONN_FD 3
 
 #endif

@@ -24,14 +24,17 @@ using base::UniqueFd;
 constexpr unsigned kEmptyPath = AT_EMPTY_PATH;
 // A slot holds the master and the code on it; anything beyond is a mistake that must not loop.
 constexpr int kMaxStacked = 8;
+// The places of a slot.
+constexpr const char* kCodePlace = "code";
+constexpr const char* kLayersPlace = "layers";
 
 std::uint64_t attributes_of(MountFlags flags) {
   return (flags.read_only ? MOUNT_ATTR_RDONLY : 0U) | (flags.nosuid ? MOUNT_ATTR_NOSUID : 0U) |
          (flags.nodev ? MOUNT_ATTR_NODEV : 0U) | (flags.noexec ? MOUNT_ATTR_NOEXEC : 0U);
 }
 
-Result<UniqueFd> clone_mount(int fd) {
-  const int clone = ::open_tree(fd, "", OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | kEmptyPath);
+Result<UniqueFd> clone_mount(int fd, const char* below = "") {
+  const int clone = ::open_tree(fd, below, OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | kEmptyPath);
   if (clone < 0) {
     return fail_errno("open_tree");
   }
@@ -209,6 +212,18 @@ Result<UniqueFd> code_overlay(int code_dir_fd, int empty_dir_fd) {
   return overlay.mount(MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV);
 }
 
+Result<UniqueFd> layers_overlay(std::span<const int> dir_fds, int empty_dir_fd) {
+  BROOD_TRY(NewFilesystem overlay, NewFilesystem::open("overlay"));
+  BROOD_CHECK(overlay.set("source", "layers"));
+  std::string lower;
+  for (auto dir = dir_fds.rbegin(); dir != dir_fds.rend(); ++dir) {  // the first named is on top
+    lower += path_of(*dir) + ":";
+  }
+  BROOD_CHECK(overlay.set("lowerdir", lower + path_of(empty_dir_fd)));
+  BROOD_CHECK(overlay.set_flag("ro"));
+  return overlay.mount(MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV);
+}
+
 Result<HeldMount> HeldMount::hold(int parent_fd, std::string name, UniqueFd detached) {
   if (::mkdirat(parent_fd, name.c_str(), 0700) != 0) {
     return fail_errno("mkdirat", name);
@@ -253,26 +268,43 @@ Status HeldMount::release() {
 }
 
 Result<UniqueFd> CodeSlot::slave() const {
+  return slave_at(kCodePlace);
+}
+
+Result<UniqueFd> CodeSlot::layers_slave() const {
+  return slave_at(kLayersPlace);
+}
+
+Result<UniqueFd> CodeSlot::slave_at(const char* place) const {
   // A clone of a shared mount is its peer; only then can it become its slave.
-  BROOD_TRY(UniqueFd clone, clone_mount(master_.fd()));
+  BROOD_TRY(UniqueFd clone, clone_mount(master_.fd(), place));
   BROOD_CHECK(set_attributes(clone.get(), 0, MS_SLAVE));
   return clone;
 }
 
 Status CodeSlot::attach(const HeldMount& code) {
-  BROOD_TRY(const UniqueFd clone, clone_mount(code.fd()));
-  if (::move_mount(clone.get(), "", master_.fd(), "",
-                   MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH) != 0) {
-    return fail_errno("move_mount", "code slot " + master_.name());
+  return attach_at(kCodePlace, code);
+}
+
+Status CodeSlot::attach_layers(const HeldMount& layers) {
+  return attach_at(kLayersPlace, layers);
+}
+
+Status CodeSlot::attach_at(const char* place, const HeldMount& mount) {
+  BROOD_TRY(const UniqueFd clone, clone_mount(mount.fd()));
+  if (::move_mount(clone.get(), "", master_.fd(), place, MOVE_MOUNT_F_EMPTY_PATH) != 0) {
+    return fail_errno("move_mount", std::string(place) + " of " + master_.name());
   }
   return {};
 }
 
 Result<CodeSlots> CodeSlots::make(const std::string& directory) {
   BROOD_TRY(UniqueFd parent, base::open_at(AT_FDCWD, directory, O_PATH | O_DIRECTORY | O_NOFOLLOW));
-  BROOD_TRY(UniqueFd empty, run_tmpfs({}));
-  BROOD_TRY(HeldMount seed, HeldMount::hold(parent.get(), "seed", std::move(empty)));
-  return CodeSlots(std::move(parent), std::move(seed));
+  BROOD_TRY(UniqueFd places, run_tmpfs({kCodePlace, kLayersPlace}));
+  BROOD_TRY(HeldMount seed, HeldMount::hold(parent.get(), "seed", std::move(places)));
+  BROOD_TRY(UniqueFd empty,
+            base::open_at(seed.fd(), kCodePlace, O_PATH | O_DIRECTORY | O_NOFOLLOW));
+  return CodeSlots(std::move(parent), std::move(seed), std::move(empty));
 }
 
 Result<CodeSlot> CodeSlots::slot() {
@@ -284,8 +316,13 @@ Result<CodeSlot> CodeSlots::slot() {
 }
 
 Result<HeldMount> CodeSlots::code(int code_dir_fd) {
-  BROOD_TRY(UniqueFd overlay, code_overlay(code_dir_fd, seed_.fd()));
+  BROOD_TRY(UniqueFd overlay, code_overlay(code_dir_fd, empty_.get()));
   return HeldMount::hold(directory_.get(), next_name("code-"), std::move(overlay));
+}
+
+Result<HeldMount> CodeSlots::layers(std::span<const int> dir_fds) {
+  BROOD_TRY(UniqueFd overlay, layers_overlay(dir_fds, empty_.get()));
+  return HeldMount::hold(directory_.get(), next_name("layers-"), std::move(overlay));
 }
 
 }  // namespace rootfs

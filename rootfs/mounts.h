@@ -14,6 +14,7 @@
 #include <atomic>
 #include <cstdint>
 #include <memory>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -54,6 +55,9 @@ base::Result<base::UniqueFd> run_tmpfs(const std::vector<std::string>& names);
 // descriptors may be closed afterwards; the directory must not change while the mount lives.
 base::Result<base::UniqueFd> code_overlay(int code_dir_fd, int empty_dir_fd);
 
+// The same of several directories, of which a later one lies over those before it. At least one.
+base::Result<base::UniqueFd> layers_overlay(std::span<const int> dir_fds, int empty_dir_fd);
+
 // A mount in the agent's own namespace, at a directory made for it; both go away with it. Kernels
 // before 6.15 clone a mount only where it is attached, so whatever is cloned often is held so.
 class HeldMount {
@@ -85,32 +89,38 @@ class HeldMount {
   base::UniqueFd mount_;
 };
 
-// One sandbox's place for code: the agent's end of a pair of mounts. What is mounted on this end
-// (the master) appears on the sandbox's end (the slave), in its mount namespace, without any doing
-// of the sandbox. The copy inside comes from a more privileged user namespace, so its flags cannot
-// be lifted there, not even by root of the sandbox's namespaces; to unmount it takes CAP_SYS_ADMIN
-// in them, which no bound sandbox has (and which would only cost the sandbox its own code).
+// One sandbox's places for code and for layers: the agent's end of mounts that come in pairs, both
+// in one small file system. What is mounted on this end (the master) appears on the sandbox's end
+// (the slave), in its mount namespace, without any doing of the sandbox. The copy inside comes from
+// a more privileged user namespace, so its flags cannot be lifted there, not even by root of the
+// sandbox's namespaces; to unmount it takes CAP_SYS_ADMIN in them, which no bound sandbox has (and
+// which would only cost the sandbox its own code).
 class CodeSlot {
  public:
   CodeSlot() = default;
 
   explicit operator bool() const { return static_cast<bool>(master_); }
 
-  // The sandbox's end: a detached, empty, read-only directory that the sandbox moves to where its
-  // code shall be.
+  // The sandbox's ends: detached, empty, read-only directories that the sandbox moves to where its
+  // code and its layers shall be.
   base::Result<base::UniqueFd> slave() const;
+  base::Result<base::UniqueFd> layers_slave() const;
 
   // Shows a clone of `code` (its flags are kept) through the slave. On the path of a cold
   // invocation: about 10 us. At most once.
   base::Status attach(const HeldMount& code);
+  // The same for what CodeSlots::layers made; before or after the code.
+  base::Status attach_layers(const HeldMount& layers);
 
-  // Takes the code out of the sandbox, where it still lives, and leaves no mount and no directory;
+  // Takes both out of the sandbox, where it still lives, and leaves no mount and no directory;
   // so does the destructor. Unmounting waits for the kernel (about 0.15 ms): not for the path.
   base::Status close() { return master_.release(); }
 
  private:
   friend class CodeSlots;
   explicit CodeSlot(HeldMount master) : master_(std::move(master)) {}
+  base::Result<base::UniqueFd> slave_at(const char* place) const;
+  base::Status attach_at(const char* place, const HeldMount& mount);
 
   HeldMount master_;
 };
@@ -127,13 +137,17 @@ class CodeSlots {
   // A function's code, ready to be attached any number of times: held from `deploy` on, so that
   // nothing but a clone is left for an invocation. See code_overlay for what may be closed.
   base::Result<HeldMount> code(int code_dir_fd);
+  // The layers of one function, merged (layers_overlay); the same holds for it.
+  base::Result<HeldMount> layers(std::span<const int> dir_fds);
 
  private:
-  CodeSlots(base::UniqueFd directory, HeldMount seed)
-      : directory_(std::move(directory)), seed_(std::move(seed)) {}
+  CodeSlots(base::UniqueFd directory, HeldMount seed, base::UniqueFd empty)
+      : directory_(std::move(directory)), seed_(std::move(seed)), empty_(std::move(empty)) {}
 
   base::UniqueFd directory_;
-  HeldMount seed_;  // an empty, read-only file system, which all masters are clones of
+  HeldMount seed_;        // a read-only file system with the two places, which all masters are
+                          // clones of
+  base::UniqueFd empty_;  // one of them
   std::unique_ptr<std::atomic<std::uint64_t>> next_ =
       std::make_unique<std::atomic<std::uint64_t>>(0);
   std::string next_name(const char* kind) { return kind + std::to_string((*next_)++); }

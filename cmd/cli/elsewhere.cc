@@ -7,7 +7,7 @@
 namespace cli {
 
 void add_local(CLI::App& app, Session& session) {
-  for (const VerbName& one : {kDeploy, kCheck, kImage, kRuntime}) {
+  for (const VerbName& one : {kDeploy, kCheck, kImage, kRuntime, kLayer}) {
     CLI::App* verb = app.add_subcommand(one.name, one.help);
     verb->allow_extras()
         ->fallthrough(false)

@@ -72,7 +72,10 @@ Table description_of(const Json& function) {
   table.add({"version", number_text(function.at("version"))});
   table.add({"code", function.at("code")});
   table.add({"deployed", function.at("deployed_at")});
-  for (const char* key : {"runtime", "handler", "network"}) {
+  const bool chosen = function.at("runtime_chosen").get<bool>();
+  table.add({"runtime", settings.at("runtime").get<std::string>() +
+                            (chosen ? " (chosen from its imports)" : "")});
+  for (const char* key : {"handler", "network"}) {
     table.add({key, settings.at(key)});
   }
   table.add({"memory", base::format_bytes(settings.at("memory"))});
@@ -84,6 +87,10 @@ Table description_of(const Json& function) {
     table.add({key, number_text(settings.at(key))});
   }
   table.add({"reuse", settings.at("reuse").get<bool>() ? "true" : "false"});
+  for (const Json& layer : function.at("layers")) {
+    table.add(
+        {"layer", layer.at("name").get<std::string>() + " " + layer.at("code").get<std::string>()});
+  }
   for (const auto& [key, value] : settings.at("environment").items()) {
     table.add({"env", key + "=" + escape_controls(value.get<std::string>())});
   }

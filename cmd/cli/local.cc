@@ -8,6 +8,7 @@ void add_local(CLI::App& app, Session& session) {
   add_check(app, session);
   add_image(app, session);
   add_runtime(app, session);
+  add_layer(app, session);
 }
 
 }  // namespace cli

@@ -46,11 +46,30 @@ Outcome<std::map<std::string, std::string>> environment_of(const toml::node& nod
   return environment;
 }
 
+// A list of texts, as JSON.
+Outcome<std::string> names_of(const toml::node& node, const std::string& file) {
+  const toml::array* array = node.as_array();
+  Json names = Json::array();
+  for (std::size_t i = 0; array != nullptr && i < array->size(); ++i) {
+    const auto name = (*array)[i].value_exact<std::string>();
+    if (!name) {
+      return refuse(file, (*array)[i].source(), "a layer's name is a string");
+    }
+    names.push_back(*name);
+  }
+  return array != nullptr ? Outcome<std::string>(names.dump())
+                          : refuse(file, node.source(), "'layers' is not a list of names");
+}
+
 // False for a value of the wrong type.
 Outcome<bool> take(std::string_view key, const toml::node& node, const std::string& file,
                    Manifest& manifest) {
   if (key == "env") {
     CLI_TRY(manifest.environment, environment_of(node, file));
+    return true;
+  }
+  if (key == "layers") {
+    CLI_TRY(manifest.settings["layers"], names_of(node, file));
     return true;
   }
   if (key == "env_file") {
@@ -74,7 +93,7 @@ Outcome<Manifest> parse_manifest(std::string_view text, const std::string& file_
   Manifest manifest;
   for (const auto& [key, value] : document) {
     const std::string name(key.str());
-    if (!is_setting(name) && name != "env" && name != "env_file") {
+    if (!is_setting(name) && name != "env" && name != "env_file" && name != "layers") {
       return refuse(file_name, key.source(), "there is no setting '" + name + "'");
     }
     CLI_TRY(const bool taken, take(name, value, file_name, manifest));

@@ -3,6 +3,7 @@
 //     runtime = "python3"
 //     handler = "handler.main"
 //     memory = "128MiB"
+//     layers = ["fonts", "common"]
 //     [env]
 //     GREETING = "hello"
 #pragma once
@@ -24,7 +25,8 @@ struct SettingName {
   std::string_view help;
 };
 constexpr std::array<SettingName, 12> kSettings{{
-    {"runtime", "NAME", "the language environment it runs in"},
+    {"runtime", "NAME",
+     "the language environment it runs in; auto: chosen from a Python handler's imports"},
     {"handler", "MODULE.FUNCTION", "what is called; of a native function, the program to run"},
     {"listen", "PORT|PATH", "native: where the program takes HTTP; else a process per invocation"},
     {"memory", "SIZE", "its memory, such as 128MiB"},
@@ -38,7 +40,7 @@ constexpr std::array<SettingName, 12> kSettings{{
     {"reuse", "BOOL", "keep an instance for the next invocation"},
 }};
 
-// What is set, by name, each as JSON text (`"128MiB"`, `64`, `true`).
+// What is set, by name, each as JSON text (`"128MiB"`, `64`, `true`, `["fonts"]`).
 struct Manifest {
   std::map<std::string, std::string> settings;
   std::map<std::string, std::string> environment;

@@ -32,6 +32,7 @@ constexpr VerbName kDeploy{"deploy",
 constexpr VerbName kCheck{
     "check", "What this host offers, what is missing, what that costs and how it is mended"};
 constexpr VerbName kRuntime{"runtime", "Language environments of one's own: add, list, remove"};
+constexpr VerbName kLayer{"layer", "Trees that functions share, below /opt: publish, list, remove"};
 constexpr VerbName kImage{"image", "Images: import, pull, list, inspect, export, remove, prune"};
 
 void add_invoke(CLI::App& app, Session& session);
@@ -52,5 +53,6 @@ void add_deploy(CLI::App& app, Session& session);
 void add_check(CLI::App& app, Session& session);
 void add_image(CLI::App& app, Session& session);
 void add_runtime(CLI::App& app, Session& session);
+void add_layer(CLI::App& app, Session& session);
 
 }  // namespace cli

@@ -56,7 +56,7 @@ int brood_take_plan(int fd) {
  */
 
 /* The descriptors of a sandbox while it is being made, in order from BROOD_CONN_FD up. */
-enum { CONN = BROOD_CONN_FD, SUPERVISOR, LOG, CODE, LOWER };
+enum { CONN = BROOD_CONN_FD, SUPERVISOR, LOG, CODE, LOWER, LAYERS };
 
 static void send_report(const struct brood_setup_report* report, int listener) {
   union {
@@ -288,10 +288,10 @@ static void become_handler(void) {
 }
 
 static void gather_descriptors(const struct brood_launch* launch) {
-  const int kept[] = {launch->fds[BROOD_FD_CONN], launch->fds[BROOD_FD_SUPERVISOR],
-                      launch->fds[BROOD_FD_LOG], launch->fds[BROOD_FD_CODE],
-                      launch->fds[BROOD_FD_LOWER]};
-  if (brood_keep_fds(BROOD_CONN_FD, kept, 5) != 0) {
+  const int kept[] = {launch->fds[BROOD_FD_CONN],  launch->fds[BROOD_FD_SUPERVISOR],
+                      launch->fds[BROOD_FD_LOG],   launch->fds[BROOD_FD_CODE],
+                      launch->fds[BROOD_FD_LOWER], launch->fds[BROOD_FD_LAYERS]};
+  if (brood_keep_fds(BROOD_CONN_FD, kept, sizeof kept / sizeof *kept) != 0) {
     _exit(1);
   }
 }
@@ -314,6 +314,7 @@ static void become_sandbox(struct brood_launch* launch) {
                                       .run_fd = -1,
                                       .support_fd = -1,
                                       .code_fd = CODE,
+                                      .layers_fd = LAYERS,
                                       .hostname = launch->hostname,
                                       .seccomp_listener = -1};
   struct brood_setup_report report;

@@ -144,7 +144,8 @@ let prepared = null; // { file, cache }
 // As Module.prototype._compile, with a cache for the one file that has one.
 const compileAsEver = Module.prototype._compile;
 function compileWithCache(content, filename) {
-  if (prepared === null || prepared.file !== filename) return compileAsEver.call(this, content, filename);
+  // An import() has to be resolved from this file, which the engine does only for what it has compiled itself.
+  if (prepared === null || prepared.file !== filename || /\bimport\s*\(/.test(content)) return compileAsEver.call(this, content, filename);
   const script = new vm.Script(Module.wrap(content), { filename, cachedData: prepared.cache, importModuleDynamically: importFrom(filename) });
   const wrapped = script.runInThisContext({ displayErrors: true });
   const require = Module.createRequire(filename);
@@ -290,6 +291,7 @@ class Life {
     this.bound = bound;
     setEnvironment(Buffer.from(`BROOD_FUNCTION=${bound.name}\0BROOD_FUNCTION_VERSION=${bound.version}\0BROOD_MEMORY_BYTES=${bound.memory}\0`));
     setEnvironment(environment);
+    if (process.env.NODE_PATH) Module._initPaths(); // read once, when Node.js started
     try {
       bound.handler = await this.guarded(() => load(handler.toString(), code));
     } catch (error) {

@@ -131,6 +131,8 @@ static const struct {
     {"FLAG_MEMORY", BROOD_FLAG_MEMORY},
     {"FLAG_TOO_LARGE", BROOD_FLAG_TOO_LARGE},
     {"FLAG_SOFT_LIMITS", BROOD_FLAG_SOFT_LIMITS},
+    {"FLAG_LAYERS", BROOD_FLAG_LAYERS},
+    {"FLAG_IMPORTS", BROOD_FLAG_IMPORTS},
     {"AWAITED", BROOD_AWAITED},
     {"CONN_FD", BROOD_CONN_FD},
     {"SPAWN_FD_COUNT", BROOD_SPAWN_FD_COUNT},
@@ -147,7 +149,8 @@ PyMODINIT_FUNC PyInit__brood(void) {
       return NULL;
     }
   }
-  if (PyModule_AddStringConstant(module, "CODE_DIR", BROOD_CODE_DIR) != 0) {
+  if (PyModule_AddStringConstant(module, "CODE_DIR", BROOD_CODE_DIR) != 0 ||
+      PyModule_AddStringConstant(module, "LAYERS_DIR", BROOD_LAYERS_DIR) != 0) {
     Py_DECREF(module);
     return NULL;
   }

@@ -26,7 +26,7 @@ from types import CodeType, CoroutineType, ModuleType
 
 import _brood
 from _brood import BIND, COMPILE, COMPILED, FLAG_ERROR, FLAG_INIT, FLAG_JSON, FLAG_MEMORY
-from _brood import FLAG_SOFT_LIMITS, FLAG_TOO_LARGE, INVOKE, LOADED, READY, RESULT
+from _brood import FLAG_IMPORTS, FLAG_LAYERS, FLAG_SOFT_LIMITS, FLAG_TOO_LARGE, INVOKE, LOADED, READY, RESULT
 from _brood import monotonic_ns, receive, send
 
 CODE_DIR = _brood.CODE_DIR
@@ -163,13 +163,21 @@ def set_environment(block):
                 time.tzset()
 
 
-def add_code_to_path():
-    # Neither is looked at before something is imported. What the import system may remember of the
-    # two is from before the code was there.
-    packages = CODE_DIR + "/site-packages"
-    sys.path[:0] = (CODE_DIR, packages)
-    sys.path_importer_cache.pop(CODE_DIR, None)
-    sys.path_importer_cache.pop(packages, None)
+# Where a function's modules are looked for: beside its handler, then in its layers.
+_CODE_PATHS = (CODE_DIR, CODE_DIR + "/site-packages", CODE_DIR + "/python")
+_LAYER_PATHS = (
+    "%s/python/lib/python%d.%d/site-packages" % ((_brood.LAYERS_DIR,) + sys.version_info[:2]),
+    _brood.LAYERS_DIR + "/python")
+_ALL_PATHS = _CODE_PATHS + _LAYER_PATHS
+
+
+def add_code_to_path(flags):
+    # None is looked at before something is imported. What the import system may remember of them
+    # is from before the code was there.
+    paths = _ALL_PATHS if flags & FLAG_LAYERS else _CODE_PATHS
+    sys.path[:0] = paths
+    for path in paths:
+        sys.path_importer_cache.pop(path, None)
 
 
 def module_of(name, code):
@@ -229,7 +237,7 @@ def bind(fd, frame):
         _brood.set_limits(bound.memory, pids)
     try:
         set_environment(_OWN_ENVIRONMENT % (function, bound.version, bound.memory) + environment)
-        add_code_to_path()
+        add_code_to_path(flags)
         bound.handler = load(handler.decode(), code)
     except BaseException as error:
         bound.failure = failure_of(error, FLAG_INIT)
@@ -337,6 +345,64 @@ def invoke(fd, bound, frame):
 
 # --- compiling ------------------------------------------------------------------------------------
 
+_MOST_FILES = 200  # of a function's own that are looked into for imports
+
+
+def own_file(name):
+    """The file of a module that the function or a layer brings along; None where none does."""
+    leaf = name.replace(".", "/")
+    for folder in _ALL_PATHS:
+        for path in ("%s/%s/__init__.py" % (folder, leaf), "%s/%s.py" % (folder, leaf)):
+            if os.path.isfile(path):
+                return path
+    return None
+
+
+def is_own(name):
+    top = name.partition(".")[0]
+    return own_file(top) is not None or any(
+        os.path.isdir("%s/%s" % (folder, top)) for folder in _ALL_PATHS)
+
+
+def imported_names(source, package):
+    """What a module says that it imports, wherever it says so; nothing of it is run."""
+    import ast
+
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                yield alias.name
+        elif isinstance(node, ast.ImportFrom):
+            above = package.split(".")[:-node.level + 1 or None] if node.level else []
+            base = ".".join(above + [node.module] if node.module else above)
+            if base:
+                yield base
+            for alias in node.names:  # perhaps a module, too
+                yield "%s.%s" % (base, alias.name) if base else alias.name
+
+
+def imports_from(path, source):
+    """The modules that the function needs and does not bring along."""
+    wanted, known, waiting = set(), {path}, [(path, source)]
+    while waiting:
+        path, source = waiting.pop()
+        package = os.path.relpath(os.path.dirname(path), CODE_DIR).replace("/", ".")
+        try:
+            names = set(imported_names(source, "" if package == "." else package))
+        except (SyntaxError, ValueError, RecursionError):
+            continue
+        for name in names:
+            if not is_own(name):
+                wanted.add(name)
+                continue
+            file = own_file(name)
+            if file is not None and file not in known and len(known) < _MOST_FILES:
+                known.add(file)
+                with open(file, "rb") as opened:
+                    waiting.append((file, opened.read()))
+    return wanted
+
+
 
 def compile_file(fd, frame):
     """Compiles a file of the function, which it does not run, for later binds to carry."""
@@ -344,8 +410,11 @@ def compile_file(fd, frame):
         path = os.path.join(CODE_DIR, os.fsdecode(frame[5][0]))
         with open(path, "rb") as file:
             source = file.read()
-        code = compile(source, path, "exec", dont_inherit=True)
-        flags, parts = 0, (marshal.dumps(code),)
+        if frame[1] & FLAG_IMPORTS:
+            parts = ("\n".join(sorted(imports_from(path, source))).encode(),)
+        else:
+            parts = (marshal.dumps(compile(source, path, "exec", dont_inherit=True)),)
+        flags = 0
     except BaseException as error:
         flags, parts = failure_of(error)
     flush()

@@ -63,7 +63,10 @@ TEST_CASE("a function comes back after a restart with everything it was deployed
       .reuse = false,
       .idle = std::chrono::milliseconds(1),
       .network = "none",
-      .environment = {{"KEY", "va'l\"ue\n"}, {"GR\u00dcSSE", "\u4f60"}, {"EMPTY", ""}}};
+      .environment = {{"KEY", "va'l\"ue\n"}, {"GR\u00dcSSE", "\u4f60"}, {"EMPTY", ""}},
+      .layers = {"fonts", "common"}};
+  function.layer_digests = {std::string(64, 'c'), std::string(64, 'd')};
+  function.runtime_chosen = true;
   REQUIRE(Registry::open(path_in(scratch)).value().put(function));
   const auto all = Registry::open(path_in(scratch)).value().load_all().value();
   REQUIRE(all.size() == 1);
@@ -83,6 +86,34 @@ TEST_CASE("a function comes back after a restart with everything it was deployed
   CHECK(all[0].settings.idle.count() == 1);
   CHECK(all[0].settings.network == "none");
   CHECK(all[0].settings.environment == function.settings.environment);
+  CHECK(all[0].settings.layers == function.settings.layers);
+  CHECK(all[0].layer_digests == function.layer_digests);
+  CHECK(all[0].runtime_chosen);
+}
+
+TEST_CASE(
+    "layers come back, one of a name, and their code and that of functions' layers is in use") {
+  const tests::ScratchDirectory scratch;
+  {
+    Registry registry = Registry::open(path_in(scratch)).value();
+    REQUIRE(registry.put_layer({"fonts", std::string(64, 'e'), 1}));
+    REQUIRE(registry.put_layer({"fonts", std::string(64, 'f'), 2}));
+    REQUIRE(registry.put_layer({"gone", std::string(64, '0'), 3}));
+    REQUIRE(registry.remove_layer("gone"));
+    Function function = function_named("f");
+    function.code_digest = std::string(64, 'a');
+    function.settings.layers = {"fonts"};
+    function.layer_digests = {std::string(64, 'e')};
+    REQUIRE(registry.put(function));
+  }
+  const Registry registry = Registry::open(path_in(scratch)).value();
+  const auto layers = registry.load_layers().value();
+  REQUIRE(layers.size() == 1);
+  CHECK(layers[0].name == "fonts");
+  CHECK(layers[0].digest == std::string(64, 'f'));
+  CHECK(layers[0].published_at_ms == 2);
+  CHECK(registry.code_in_use().value() ==
+        std::set<std::string>{std::string(64, 'a'), std::string(64, 'e'), std::string(64, 'f')});
 }
 
 TEST_CASE("deploying again replaces, and counts") {

@@ -118,3 +118,51 @@ TEST_CASE("modules that cannot be imported are found when the runtime is added")
   CHECK(ran.exit == 1);
   CHECK_THAT(ran.err, Contains("No module named"));
 }
+
+TEST_CASE("brood chooses the runtime that has loaded what a handler imports, without running it") {
+  if (!fs::exists(images_dir() + "/python3-pillow/image.json")) {
+    skip_because("there is no image python3-pillow");
+  }
+  AgentFixture agent({.pool_min = 1, .pool_max = 2, .runtimes = {"python3", "python3-pillow"}});
+  const std::string folder = agent.scratch() + "/code";
+  const auto deploy = [&](const std::string& name,
+                          const std::vector<std::pair<std::string, std::string>>& files) {
+    fs::remove_all(folder);
+    for (const auto& [path, text] : files) {
+      const std::string file = folder + "/" + path;
+      REQUIRE(base::make_directories(file.substr(0, file.rfind('/')), 0755));
+      REQUIRE(base::replace_file_at(AT_FDCWD, file, text, 0644));
+    }
+    const Ran ran = run_brood(
+        {"--socket", agent.socket(), "deploy", name, folder, "--runtime", "auto", "--json"});
+    INFO(ran.err);
+    REQUIRE(ran.exit == 0);
+    const Json function = Json::parse(ran.out)["function"];
+    CHECK(function["runtime_chosen"] == true);
+    CHECK(agent.describe(name)["settings"]["runtime"] == function["settings"]["runtime"]);
+    return function["settings"]["runtime"].get<std::string>();
+  };
+  const std::string main = "def main(event, context): return 'PIL.Image' in sys.modules\n";
+  CHECK(deploy("plain", {{"handler.py", "import sys, json\n" + main}}) == "python3");
+  CHECK(deploy("direct", {{"handler.py", "import sys\nfrom PIL import Image\n" + main}}) ==
+        "python3-pillow");
+  CHECK(agent.invoke("direct").json() == true);
+  CHECK(deploy("through", {{"handler.py", "import sys\nfrom parts import draw\n" + main},
+                           {"parts/__init__.py", ""},
+                           {"parts/draw.py", "from . import pen\n"},
+                           {"parts/pen.py", "def late():\n    import PIL.Image\n"}}) ==
+        "python3-pillow");
+  // What it brings along itself is not to be had from a runtime.
+  CHECK(deploy("own", {{"handler.py", "import sys\nfrom PIL import Image\n" + main},
+                       {"PIL/__init__.py", ""},
+                       {"PIL/Image.py", ""}}) == "python3");
+  // Nor is anything run to find out, and what cannot be parsed is no reason to refuse.
+  CHECK(deploy("endless", {{"handler.py", "while True: pass\nimport PIL.Image\n"}}) ==
+        "python3-pillow");
+  CHECK(deploy("broken", {{"handler.py", "def main(:\n"}}) == "python3");
+  CHECK_THAT(run_brood({"--socket", agent.socket(), "describe", "direct"}).out,
+             Contains("python3-pillow (chosen from its imports)"));
+  agent.stop();
+  agent.start();
+  CHECK(agent.describe("direct")["runtime_chosen"] == true);
+}

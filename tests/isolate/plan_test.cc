@@ -41,6 +41,14 @@ TEST_CASE("a sandbox's plan makes every step once") {
   CHECK_FALSE(steps.contains(Step::none));
 }
 
+TEST_CASE("a place for layers is made where it is asked for, before the root is entered") {
+  CHECK(place(sandbox_plan(), Step::layers) == sandbox_plan().step_count);
+  const isolate::Plan with =
+      isolate::plan_sandbox({.layers = true, .filter = kFilter}, kModern).value();
+  CHECK(place(with, Step::layers) == place(with, Step::code) + 1);
+  CHECK(place(with, Step::layers) < place(with, Step::enter_root));
+}
+
 TEST_CASE("what needs a power comes before the power is dropped") {
   const isolate::Plan plan = sandbox_plan();
   for (const Step mount : {Step::scratch, Step::overlay, Step::devices, Step::proc, Step::mask_proc,

@@ -234,6 +234,35 @@ void FakeService::remove(std::string name, agent::Completion<agent::Function> do
   boost::asio::post(loop_, [done, function] { done(function); });
 }
 
+void FakeService::publish_layer(std::string name, std::string digest,
+                                agent::Completion<agent::Layer> done) {
+  agent::Layer& layer = layers_[name];
+  layer = {name, std::move(digest), 0};
+  boost::asio::post(loop_, [done, layer] { done(layer); });
+}
+
+void FakeService::remove_layer(std::string name, agent::Completion<agent::Layer> done) {
+  tl::expected<agent::Layer, agent::Failure> answer;
+  if (name == "used") {
+    answer = tl::unexpected<agent::Failure>(
+        agent::Failure{409, "conflict", "layer 'used' is used by echo"});
+  } else if (layers_.count(name) == 0) {
+    answer = tl::unexpected<agent::Failure>(
+        agent::Failure{404, "not_found", "there is no layer '" + name + "'"});
+  } else {
+    answer = layers_.extract(name).mapped();
+  }
+  boost::asio::post(loop_, [done, answer] { done(answer); });
+}
+
+std::vector<agent::LayerStatus> FakeService::layers() const {
+  std::vector<agent::LayerStatus> all;
+  for (const auto& [name, layer] : layers_) {
+    all.push_back({layer, {"echo"}});
+  }
+  return all;
+}
+
 std::vector<agent::FunctionStatus> FakeService::list() const {
   std::vector<agent::FunctionStatus> all;
   for (const auto& [name, status] : functions_) {

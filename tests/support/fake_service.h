@@ -27,6 +27,11 @@ class FakeService final : public agent::Service {
   bool has_code(std::string_view digest) const override;
   void deploy(agent::DeployRequest request, agent::Completion<agent::Deployed> done) override;
   void remove(std::string name, agent::Completion<agent::Function> done) override;
+  // "used" cannot be removed.
+  void publish_layer(std::string name, std::string digest,
+                     agent::Completion<agent::Layer> done) override;
+  void remove_layer(std::string name, agent::Completion<agent::Layer> done) override;
+  std::vector<agent::LayerStatus> layers() const override;
   std::vector<agent::FunctionStatus> list() const override;
   tl::expected<agent::FunctionStatus, agent::Failure> describe(
       std::string_view name) const override;
@@ -77,6 +82,7 @@ class FakeService final : public agent::Service {
 
   boost::asio::io_context& loop_;
   std::unique_ptr<agent::KeptCommands> kept_;
+  std::map<std::string, agent::Layer> layers_;
   std::map<std::string, agent::FunctionStatus> functions_;
   std::map<std::string, std::vector<agent::LogLine>> logs_;
   std::map<std::string, std::vector<std::weak_ptr<std::function<void()>>>> followers_;
