@@ -64,7 +64,7 @@ static int parse_launch(PyObject* args, struct brood_launch* launch) {
     return -1;
   }
   if (PyTuple_Size(fds) != BROOD_SPAWN_FD_COUNT) {
-    PyErr_SetString(PyExc_ValueError, "spawn: needs six descriptors");
+    PyErr_SetString(PyExc_ValueError, "spawn: needs seven descriptors");
     return -1;
   }
   for (int i = 0; i < BROOD_SPAWN_FD_COUNT; ++i) {

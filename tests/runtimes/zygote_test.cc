@@ -157,7 +157,7 @@ class Zygote {
         {.sandbox = number, .uid_first = 200'000, .uid_count = 1000, .hostname = "unit"});
     send_control(control_.get(), message.value(),
                  {conn.theirs.get(), supervisor.theirs.get(), log.theirs.get(), code.get(), cgroup,
-                  code.get()});
+                  code.get(), code.get()});
     return {std::move(supervisor.ours), std::move(log.ours), {}, tests::Conn(std::move(conn.ours))};
   }
 
