@@ -9,6 +9,7 @@ import zygote
 sys.path.pop(0)
 del sys.modules["zygote"]  # a zygote runs it as __main__
 _, sandbox = zygote.load_brood(support)
+sandbox._CODE_PATHS = tuple(path.replace(sandbox.CODE_DIR, code, 1) for path in sandbox._CODE_PATHS)
 sandbox.CODE_DIR = code
 zygote.clean_state(sandbox)
 os._exit(sandbox.main(3, False))
