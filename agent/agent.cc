@@ -72,9 +72,9 @@ base::Result<std::unique_ptr<Agent>> Agent::start(boost::asio::io_context& loop,
   agent->features_ = isolate::probe_features();
   const auto deadly =
       agent->features_.seccomp_notify ? isolate::Deadly::notify : isolate::Deadly::kill;
-  BROOD_TRY(agent->sandbox_filter_, isolate::sandbox_filter(deadly));
-  BROOD_TRY(agent->strict_filter_, isolate::sandbox_filter(deadly, isolate::SetId::refused));
-  BROOD_TRY(agent->zygote_filter_, isolate::zygote_filter());
+  agent->sandbox_filter_ = isolate::sandbox_filter(deadly, isolate::SetId::allowed);
+  agent->strict_filter_ = isolate::sandbox_filter(deadly, isolate::SetId::refused);
+  agent->zygote_filter_ = isolate::zygote_filter();
   BROOD_TRY(agent->own_area_, UidArea::claim(config.run_dir + "/areas"));
   agent->maker_ = std::make_unique<Maker>(loop);
   agent->disk_ = std::make_unique<Maker>(loop);
