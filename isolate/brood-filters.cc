@@ -10,7 +10,7 @@ void print(const char* name, const base::Result<isolate::Filter>& filter) {
   if (!filter || filter->empty()) {
     std::fprintf(stderr, "brood-filters: %s: %s\n", name,
                  filter ? "it is empty" : filter.error().message().c_str());
-    std::exit(1);
+    std::exit(1);  // NOLINT(concurrency-mt-unsafe): there is one
   }
   std::printf("constexpr sock_filter %s[] = {\n", name);
   for (const sock_filter& one : *filter) {
