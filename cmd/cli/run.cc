@@ -414,8 +414,8 @@ void add_run(CLI::App& app, Session& session) {
       ->type_name("NAME");
   const CLI::Option* remove = verb->add_flag(
       "--rm", flags->remove,
-      "nothing is known of it after its end; so where it is not detached, and --rm=false keeps how "
-      "it ended until `brood rm`");
+      "forget it when it has ended; so unless it is detached, and --rm=false keeps how it ended "
+      "until `brood rm`");
   verb->add_option("--stop-signal", flags->stop_signal,
                    "what `brood stop` sends first; what the image says, or TERM")
       ->type_name("SIGNAL");
