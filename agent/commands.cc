@@ -43,13 +43,14 @@ Commands::Room Commands::room_for(const CommandRequest& request, const rootfs::M
   return !request.tmpfs.empty() && !is_imported(image) ? Room::writable : Room::usual;
 }
 
-RuntimePool& Commands::pool_of(const rootfs::Manifest& image, rootfs::ImageUser user, Room room) {
+RuntimePool& Commands::pool_of(const rootfs::Manifest& image, const Wanted& wanted) {
+  const auto& [user, room, network] = wanted;
   wind_down_former(image);
-  Pool& pool = pools_[{image.name, user, room}];
+  Pool& pool = pools_[{image.name, user, room, network == nullptr ? "" : network->key}];
   pool.used_ns = monotonic_ns();
   if (pool.pool == nullptr) {
     RuntimeConfig config;
-    config.name = free_name(image, user, room);
+    config.name = free_name(image, wanted);
     config.image = image.name;
     config.kind = RuntimeKind::commands;
     config.pool_min = context_.config.serves_one_command ? 0 : kCommandPool;
@@ -57,6 +58,7 @@ RuntimePool& Commands::pool_of(const rootfs::Manifest& image, rootfs::ImageUser 
     config.gid = user.gid;
     config.writable_root = is_imported(image) || room != Room::usual;
     config.set_id_refused = room == Room::shared;
+    config.network = network;
     pool.pool = context_.add_pool(config);
     look_again();
   }
@@ -64,12 +66,14 @@ RuntimePool& Commands::pool_of(const rootfs::Manifest& image, rootfs::ImageUser 
 }
 
 // No image's name begins so, nor has a capital letter.
-std::string Commands::free_name(const rootfs::Manifest& image, rootfs::ImageUser user, Room room) {
+std::string Commands::free_name(const rootfs::Manifest& image, const Wanted& wanted) {
+  const auto& [user, room, network] = wanted;
   std::string name = "run." + image.name;
   if (user != default_user(image)) {
     name += ".U" + std::to_string(user.uid) + "G" + std::to_string(user.gid);
   }
   name += room == Room::shared ? ".S" : room == Room::writable ? ".W" : "";
+  name += network == nullptr ? "" : ".N" + network_tag(*network);
   return context_.has_pool(name) ? name + ".R" + std::to_string(++former_names_) : name;
 }
 
@@ -174,6 +178,14 @@ void Commands::look_again() {
 
 // --- what is asked -------------------------------------------------------------------------------
 
+std::string Commands::network_problem(const std::shared_ptr<const Network>& network) const {
+  if (network == nullptr) {
+    return {};
+  }
+  return context_.networks != nullptr ? Networks::problem(*network)
+                                      : "network: a command without an agent has none";
+}
+
 tl::expected<std::shared_ptr<CommandHandle>, Failure> Commands::run(CommandRequest request,
                                                                     CommandCallbacks callbacks) {
   if (stopped_) {
@@ -195,13 +207,27 @@ tl::expected<std::shared_ptr<CommandHandle>, Failure> Commands::run(CommandReque
   if (!user) {
     return tl::unexpected(invalid("user: " + user.error().message()));
   }
-  RuntimePool& pool = pool_of(**image, *user, room_for(request, **image));
+  const auto network = network_of(request.network);
+  if (!network) {
+    return tl::unexpected(invalid(network.error().message()));
+  }
+  if (auto problem = network_problem(*network); !problem.empty()) {
+    return tl::unexpected(Failure{409, "conflict", std::move(problem)});
+  }
+  if (auto bound = bind_published(request.publish)) {
+    request.published = std::move(*bound);
+  } else {
+    return tl::unexpected(Failure{409, "conflict", bound.error().message()});
+  }
+  RuntimePool& pool =
+      pool_of(**image, {.user = *user, .room = room_for(request, **image), .network = *network});
   pool.start();
   const auto runner =
       std::make_shared<CommandRunner>(CommandContext{.loop = context_.loop,
                                                      .soft_limits = context_.soft_limits(),
                                                      .count_running = context_.count_running,
                                                      .mounter = &context_.mounter,
+                                                     .networks = context_.networks,
                                                      .host_mounts = context_.host_mounts},
                                       pool, std::move(request), std::move(callbacks));
   std::erase_if(running_, [](const auto& one) { return one.expired(); });

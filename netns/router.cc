@@ -88,6 +88,8 @@ Result<std::unique_ptr<Router>> Router::make(const RouterOptions& options) {
     BROOD_TRY(inside, Links::open());
     BROOD_TRY(filter, Nftables::open());
     BROOD_CHECK(set_kernel("/proc/sys/net/ipv4/ip_forward", "1"));
+    // What answers DNS is bound by an agent that has no CAP_NET_BIND_SERVICE.
+    BROOD_CHECK(set_kernel("/proc/sys/net/ipv4/ip_unprivileged_port_start", "0"));
     return options.ipv6 ? set_kernel("/proc/sys/net/ipv6/conf/all/forwarding", "1") : Status{};
   };
   BROOD_CHECK(run_inside(netns.get(), prepare));
@@ -241,6 +243,8 @@ Status Router::wire(const Port& port, int sandbox_netns_fd) {
     BROOD_CHECK(inside_.add_neighbour(index, plan.address6, kSandboxMac));
   }
   const auto connect_sandbox = [&]() -> Status {
+    // Nobody inside has a capability, and a port of its own is nobody else's business.
+    BROOD_CHECK(set_kernel("/proc/sys/net/ipv4/ip_unprivileged_port_start", "0"));
     BROOD_TRY(Links links, Links::open());
     BROOD_TRY(const int inside, links.index_of(kInside));
     BROOD_CHECK(links.add_address(inside, plan.address4));
