@@ -2,6 +2,7 @@
 
 #include <catch2/catch.hpp>
 
+#include "agent/command.h"
 #include "agent/publish.h"
 
 namespace {
@@ -75,4 +76,19 @@ TEST_CASE("a publication is an address, two ports and a protocol") {
     INFO(text);
     CHECK_FALSE(agent::parse_publication(text));
   }
+}
+
+TEST_CASE("ports are published of a command with network nat, sixteen at most") {
+  agent::CommandRequest request;
+  request.network.mode = "nat";
+  request.publish = std::vector<std::string>(16, "8080:80");
+  CHECK(validate(request).empty());
+  request.publish.emplace_back("8080:80");
+  CHECK(validate(request).find("publish: at most 16") == 0);
+  request.publish = {"8080:80"};
+  request.network.mode = "none";
+  CHECK(validate(request).find("publish") == 0);
+  request.network.mode = "nat";
+  request.publish = {"80:80"};
+  CHECK(validate(request).find("publish") == 0);
 }

@@ -6,6 +6,7 @@
 #include <sys/mount.h>
 #include <sys/stat.h>
 
+#include <algorithm>
 #include <catch2/catch.hpp>
 #include <filesystem>
 #include <fstream>
@@ -345,4 +346,87 @@ TEST_CASE("network nat: a published port leads to the sandbox for as long as it 
   Running again(serve("again"));
   CHECK(again.prints("again"));
   CHECK(soon([&] { return tcp(city.town.outside(), Town::kHost4, 8080); }));
+}
+
+namespace {
+
+// What hostile code would try with its wire; a line for each attempt, "ok" or the errno's name.
+constexpr const char* kAttempts = R"(
+import ctypes, errno, fcntl, os, socket, struct
+def attempt(name, what):
+    try:
+        what()
+        print(name, "ok")
+    except OSError as error:
+        print(name, errno.errorcode.get(error.errno, "other"))
+def netlink(kind, flags, body):
+    def send():
+        with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 0) as s:
+            s.send(struct.pack("IHHII", 16 + len(body), kind, 5 | flags, 1, 0) + body)
+            answer = s.recv(4096)
+            error = -struct.unpack_from("i", answer, 16)[0]
+            if error:
+                raise OSError(error, "")
+    return send
+index = socket.if_nametoindex("eth0")
+def attribute(kind, value):
+    return struct.pack("HH", 4 + len(value), kind) + value + b"\0" * (-len(value) % 4)
+other = socket.inet_aton("10.231.1.77")
+mac = b"\x02\0\0\0\0\x09"
+attempt("packet", lambda: socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0x0300))
+attempt("raw", lambda: socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_RAW))
+attempt("raw6", lambda: socket.socket(socket.AF_INET6, socket.SOCK_RAW, socket.IPPROTO_ICMPV6))
+attempt("netfilter", lambda: socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 12))
+attempt("mac", netlink(19, 0, struct.pack("BBHiII", 0, 0, 0, index, 0, 0) + attribute(1, mac)))
+attempt("arp", netlink(19, 0, struct.pack("BBHiII", 0, 0, 0, index, 0, 0x80)))
+attempt("remove", netlink(17, 0, struct.pack("BBHiII", 0, 0, 0, index, 0, 0)))
+attempt("bridge", netlink(16, 0x600, struct.pack("BBHiII", 0, 0, 0, 0, 0, 0) +
+                          attribute(18, attribute(1, b"bridge"))))
+attempt("address", netlink(20, 0x600, struct.pack("BBBBi", 2, 32, 0, 0, index) +
+                           attribute(2, other) + attribute(1, other)))
+attempt("neighbour", netlink(28, 0x600, struct.pack("BBHiHBB", 2, 0, 0, index, 0x80, 0, 0) +
+                             attribute(1, other) + attribute(2, mac)))
+attempt("route", netlink(24, 0x600, struct.pack("BBBBBBBBI", 2, 32, 0, 0, 254, 4, 253, 1, 0) +
+                         attribute(1, other) + attribute(4, struct.pack("i", index))))
+attempt("ioctl", lambda: fcntl.ioctl(socket.socket(), 0x8916, struct.pack(
+    "16sHH4s8x", b"eth0", 2, 0, other)))
+for name in ("ipv4/ip_forward", "ipv4/conf/eth0/arp_accept", "ipv6/conf/eth0/accept_ra"):
+    attempt("sysctl", lambda: open("/proc/sys/net/" + name, "w").write("1"))
+attempt("transparent", lambda: socket.socket().setsockopt(socket.SOL_IP, 19, 1))
+attempt("mark", lambda: socket.socket().setsockopt(socket.SOL_SOCKET, 36, 1))
+def spoof():
+    s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    s.setsockopt(socket.SOL_IP, 15, 1)
+    s.bind(("10.231.1.77", 4444))
+    s.sendto(b"forged", ("203.0.113.7", 80))
+try:
+    spoof()
+except OSError:
+    pass
+socket.socket(socket.AF_INET, socket.SOCK_DGRAM).sendto(b"honest", ("203.0.113.7", 80))
+)";
+
+}  // namespace
+
+TEST_CASE("network nat: hostile code can change nothing of its wire, not even as root inside") {
+  need_image();
+  const City city;
+  const Echo web(city.town.outside(), kWeb);
+  for (const char* user : {"1000", "0:0"}) {
+    INFO(user);
+    const Ran ran =
+        run_brood({"--socket", city.agent->socket(), "run", "--network", "nat", "--user", user,
+                   "--image", "python3", "--", "python3", "-c", kAttempts});
+    INFO(ran.err);
+    INFO(ran.out);
+    REQUIRE(ran.exit == 0);
+    CHECK(std::count(ran.out.begin(), ran.out.end(), '\n') == 17);
+    CHECK(ran.out.find(" ok") == std::string::npos);
+    for (const char* refused :
+         {"mac", "arp", "remove", "bridge", "address", "neighbour", "route"}) {
+      CHECK_THAT(ran.out, Contains(std::string(refused) + " EPERM"));
+    }
+  }
+  CHECK(soon([&] { return web.heard("honest"); }));
+  CHECK_FALSE(web.heard("forged"));
 }
