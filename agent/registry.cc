@@ -49,6 +49,11 @@ constexpr std::array kMigrations{
     )sql",
     "ALTER TABLE functions ADD COLUMN listen TEXT NOT NULL DEFAULT ''",
     "CREATE TABLE commands (id TEXT PRIMARY KEY, record TEXT NOT NULL) STRICT, WITHOUT ROWID",
+    R"sql(
+      ALTER TABLE functions ADD COLUMN allow TEXT NOT NULL DEFAULT '[]';
+      ALTER TABLE functions ADD COLUMN network_rate INTEGER NOT NULL DEFAULT 0;
+      ALTER TABLE functions ADD COLUMN network_connections INTEGER NOT NULL DEFAULT 1024;
+    )sql",
 };
 
 // One prepared statement, run once.
@@ -130,6 +135,14 @@ class RowReader {
       field[key] = value.is_string() ? value.get<std::string>() : std::string();
     }
   }
+  void list(std::vector<std::string>& field) {
+    const json texts = json::parse(row_.text(), nullptr, false);
+    sound_ = sound_ && texts.is_array();
+    for (const json& text : texts) {
+      sound_ = sound_ && text.is_string();
+      field.push_back(text.is_string() ? text.get<std::string>() : std::string());
+    }
+  }
   bool sound() const { return sound_; }
 
  private:
@@ -139,13 +152,14 @@ class RowReader {
 
 constexpr const char* kSelect =
     "SELECT name, version, code_digest, deployed_at_ms, runtime, handler, memory_bytes, milli_cpu,"
-    " pids, timeout_ms, concurrency, queue, reuse, idle_ms, network, environment, listen"
-    " FROM functions ORDER BY name";
+    " pids, timeout_ms, concurrency, queue, reuse, idle_ms, network, environment, listen,"
+    " allow, network_rate, network_connections FROM functions ORDER BY name";
 
 constexpr const char* kInsert =
     "INSERT OR REPLACE INTO functions (name, version, code_digest, deployed_at_ms, runtime,"
     " handler, memory_bytes, milli_cpu, pids, timeout_ms, concurrency, queue, reuse, idle_ms,"
-    " network, environment, listen) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
+    " network, environment, listen, allow, network_rate, network_connections)"
+    " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
 
 bool read_function(Statement& row, Function& function) {
   RowReader reader(row);
@@ -168,6 +182,9 @@ bool read_function(Statement& row, Function& function) {
   reader.text(settings.network);
   reader.environment(settings.environment);
   reader.text(settings.listen);
+  reader.list(settings.allow);
+  reader.number(settings.network_rate);
+  reader.number(settings.network_connections);
   return reader.sound();
 }
 
@@ -190,7 +207,10 @@ void bind_function(Statement& insert, const Function& function) {
       .bind(settings.idle.count())
       .bind(settings.network)
       .bind(json(settings.environment).dump(-1, ' ', false, json::error_handler_t::replace))
-      .bind(settings.listen);
+      .bind(settings.listen)
+      .bind(json(settings.allow).dump(-1, ' ', false, json::error_handler_t::replace))
+      .bind(static_cast<std::int64_t>(settings.network_rate))
+      .bind(settings.network_connections);
 }
 
 }  // namespace

@@ -99,6 +99,16 @@ base::Status set_filter(Plan& plan, const Filter& filter, std::uint32_t flags) {
   return {};
 }
 
+base::Status set_resolver(Plan& plan, const std::string& address) {
+  const std::string line = "nameserver " + address + "\n";
+  if (address.find_first_not_of("0123456789abcdef.:") != std::string::npos ||
+      line.size() >= sizeof plan.resolver) {
+    return base::fail_because("'" + address + "' is no address of a resolver");
+  }
+  std::strcpy(plan.resolver, line.c_str());
+  return {};
+}
+
 Plan empty_plan(const Features& features) {
   Plan plan{};
   plan.magic = kPlanMagic;
@@ -133,13 +143,16 @@ base::Result<Plan> plan_sandbox(const SandboxSpec& spec, const Features& feature
   plan.uid = spec.uid;
   plan.gid = spec.gid;
 
-  set_steps(plan, {Step::identity,       Step::session,           Step::cgroup_namespace,
-                   Step::private_mounts, Step::scratch,           Step::overlay,
-                   Step::devices,        Step::shared_memory,     Step::proc,
-                   Step::mask_proc,      Step::temporary,         Step::code,
-                   Step::enter_root,     Step::hostname,          Step::loopback,
-                   Step::rlimits,        Step::bounding_set,      Step::final_identity,
-                   Step::capabilities,   Step::no_new_privileges, Step::undumpable});
+  set_steps(plan, {Step::identity, Step::session, Step::cgroup_namespace, Step::private_mounts,
+                   Step::scratch, Step::overlay, Step::devices, Step::shared_memory, Step::proc,
+                   Step::mask_proc, Step::temporary, Step::code, Step::enter_root});
+  if (!spec.resolver.empty()) {
+    BROOD_CHECK(set_resolver(plan, spec.resolver));
+    set_steps(plan, {Step::resolver});
+  }
+  set_steps(plan,
+            {Step::hostname, Step::loopback, Step::rlimits, Step::bounding_set,
+             Step::final_identity, Step::capabilities, Step::no_new_privileges, Step::undumpable});
   if (features.landlock_abi > 0) {
     set_steps(plan, {Step::landlock});
     plan.landlock = landlock_rules(features.landlock_abi, spec.writable_root);

@@ -25,6 +25,7 @@ enum class Step : std::uint32_t {
   run,             // zygote: /run, with the runtime's programs and the image once more
   code,            // sandbox: the slave mount at which the function's code appears
   enter_root,      // pivot_root, and the host's tree is gone
+  resolver,        // sandbox: /etc/resolv.conf, where its network has a resolver
   // Host name, network
   hostname,
   loopback,
@@ -44,35 +45,21 @@ enum class Step : std::uint32_t {
 };
 
 constexpr const char* step_name(Step step) {
-  constexpr const char* kNames[] = {"none",
-                                    "identity",
-                                    "session",
-                                    "cgroup_namespace",
-                                    "private_mounts",
-                                    "attach_root",
-                                    "scratch",
-                                    "overlay",
-                                    "devices",
-                                    "shared_memory",
-                                    "proc",
-                                    "mask_proc",
-                                    "temporary",
-                                    "run",
-                                    "code",
-                                    "enter_root",
-                                    "hostname",
-                                    "loopback",
-                                    "rlimits",
-                                    "bounding_set",
-                                    "final_identity",
-                                    "capabilities",
-                                    "no_new_privileges",
-                                    "undumpable",
-                                    "landlock",
-                                    "seccomp",
-                                    "die_with_agent",
-                                    "descriptors",
-                                    "execute"};
+  constexpr const char* kNames[] = {"none",           "identity",
+                                    "session",        "cgroup_namespace",
+                                    "private_mounts", "attach_root",
+                                    "scratch",        "overlay",
+                                    "devices",        "shared_memory",
+                                    "proc",           "mask_proc",
+                                    "temporary",      "run",
+                                    "code",           "enter_root",
+                                    "resolver",       "hostname",
+                                    "loopback",       "rlimits",
+                                    "bounding_set",   "final_identity",
+                                    "capabilities",   "no_new_privileges",
+                                    "undumpable",     "landlock",
+                                    "seccomp",        "die_with_agent",
+                                    "descriptors",    "execute"};
   const auto index = static_cast<std::uint32_t>(step);
   return index < sizeof kNames / sizeof *kNames ? kNames[index] : "unknown";
 }
