@@ -119,7 +119,8 @@ void Agent::make_networks() {
       NetworksOptions{.instance = instance_name(config_.state_dir),
                       .relay_program = beside.substr(0, beside.rfind('/') + 1) + "brood-relay",
                       .empty_dir = config_.state_dir + "/empty",
-                      .relay_uid = own_area_->first_uid() + 1});
+                      .relay_uid = own_area_->first_uid() + 1,
+                      .mark = config_.state_dir + "/router"});
 }
 
 base::Status Agent::take_state_dir() {

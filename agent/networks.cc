@@ -1,7 +1,9 @@
 #include "agent/networks.h"
 
+#include <fcntl.h>
 #include <spdlog/spdlog.h>
 #include <sys/socket.h>
+#include <unistd.h>
 
 #include <optional>
 #include <sstream>
@@ -48,6 +50,27 @@ class Networks::Ground {
  public:
   explicit Ground(NetworksOptions options)
       : options_(std::move(options)), relay_(relay_options(-1)) {}
+  // Drained, and with all its wires detached; or at the end of a process that has failed.
+  ~Ground() {
+    if (router_ != nullptr) {
+      router_.reset();
+      (void)::unlink(options_.mark.c_str());
+    }
+  }
+  Ground(const Ground&) = delete;
+  Ground& operator=(const Ground&) = delete;
+
+  // What one that was killed has left. A host that never had a router is not asked for its tables.
+  void clear() const {
+    if (::access(options_.mark.c_str(), F_OK) != 0) {
+      return;
+    }
+    if (const auto cleared = netns::Router::clear(options_.instance); !cleared) {
+      spdlog::warn("networks: what an earlier agent left: {}", cleared.error().message());
+      return;
+    }
+    (void)::unlink(options_.mark.c_str());
+  }
 
   Result<std::shared_ptr<const Wire>> attach(const std::shared_ptr<const Network>& network,
                                              std::uint64_t number, int pidfd) {
@@ -140,6 +163,7 @@ class Networks::Ground {
     if (router_ != nullptr) {
       return {};
     }
+    BROOD_CHECK(base::open_at(AT_FDCWD, options_.mark, O_WRONLY | O_CREAT, 0600));
     const bool ipv6 = netns::forwards(AF_INET6);
     auto made = netns::Router::make({.instance = options_.instance, .ipv6 = ipv6});
     if (!made) {
@@ -218,7 +242,9 @@ class Networks::Ground {
 };
 
 Networks::Networks(boost::asio::io_context& loop, NetworksOptions options)
-    : ground_(std::make_shared<Ground>(std::move(options))), timer_(loop), thread_(loop) {}
+    : ground_(std::make_shared<Ground>(std::move(options))), timer_(loop), thread_(loop) {
+  thread_.run([ground = ground_] { ground->clear(); });
+}
 
 Networks::~Networks() {
   finish();

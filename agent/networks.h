@@ -26,6 +26,7 @@ struct NetworksOptions {
   std::string relay_program;  // brood-relay
   std::string empty_dir;      // for its root
   std::uint32_t relay_uid = 0;
+  std::string mark;  // a file that is there while something is on the host
 };
 
 class Networks {

@@ -153,7 +153,11 @@ base::Result<Destination> parse_destination(std::string_view text) {
   const Halves halves = split(text);
   const auto range = parse_prefix(halves.range);
   if (!range) {
-    return base::fail(range.error());
+    const bool named =
+        halves.range.find(':') == std::string_view::npos &&
+        halves.range.find_first_of("ghijklmnopqrstuvwxyz*") != std::string_view::npos;
+    return base::fail(named ? no_destination(text, "is a name: only addresses and ranges are taken")
+                            : range.error());
   }
   Destination destination;
   destination.range = *range;

@@ -78,6 +78,11 @@ std::string Router::table_of(const std::string& instance) {
   return "brood_" + instance;
 }
 
+Status Router::clear(const std::string& instance) {
+  BROOD_TRY(Nftables filter, Nftables::open());
+  return filter.run(host_removal(table_of(instance)));
+}
+
 Result<std::unique_ptr<Router>> Router::make(const RouterOptions& options) {
   BROOD_TRY(base::UniqueFd netns, netns::make());
   BROOD_TRY(Links host, Links::open());

@@ -75,6 +75,9 @@ class Router {
   const Prefix& outside4() const { return router4_; }  // as which sandboxes appear on the host
   const std::string& host_interface() const { return host_interface_; }
   static std::string table_of(const std::string& instance);
+  // Takes away what a router of this instance has left of which no process is left, in the calling
+  // thread's namespace. Nothing there is success.
+  static base::Status clear(const std::string& instance);
 
  private:
   Router(const RouterOptions& options, base::UniqueFd netns, Links host, Links inside,

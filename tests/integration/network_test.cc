@@ -187,7 +187,7 @@ TEST_CASE("network: what cannot be is refused, and says what to do") {
   CHECK_THAT(refusal({"--network", "host-loopback:0"}), Contains("host-loopback takes ports"));
   CHECK_THAT(refusal({"--network", "nat", "--allow", "169.254.169.254"}),
              Contains("cannot be allowed"));
-  CHECK_THAT(refusal({"--network", "nat", "--allow", "example.com:443"}), Contains("range"));
+  CHECK_THAT(refusal({"--network", "nat", "--allow", "example.com:443"}), Contains("is a name"));
   CHECK_THAT(refusal({"--allow", "203.0.113.7"}), Contains("for network nat"));
   CHECK_THAT(refusal({"--network", "nat", "--network-rate", "1KiB"}), Contains("128KiB"));
   REQUIRE(netns::run_inside(city.town.host(), [&]() -> base::Status {
@@ -237,6 +237,18 @@ TEST_CASE("network nat: a function still has it after the agent was killed, and 
   CHECK(city.left_on_host() == 2);
   agent.stop();
   CHECK(city.left_on_host() == 0);
+}
+
+TEST_CASE("network nat: an agent takes away what one that was killed has left on the host") {
+  need_image();
+  const City city;
+  const Echo web(city.town.outside(), kWeb);
+  REQUIRE(city.ask({"--network", "nat"}, Town::kPublic4, kWeb) == "yes");
+  CHECK(city.left_on_host() == 2);
+  city.agent->kill();
+  CHECK(soon([&] { return city.left_on_host() == 1; }));  // the interface goes with the router
+  city.agent->start();
+  CHECK(soon([&] { return city.left_on_host() == 0; }));  // though nobody asks for a network again
 }
 
 TEST_CASE("network nat: what a sandbox sends is counted, and what it is denied") {
