@@ -31,6 +31,8 @@ namespace {
 // times what each runtime has.
 constexpr std::uint32_t kOwnWeight = 1000;
 constexpr const char* kDefaultImage = "base";
+// Sandboxes that wait for a function with a network: at most, because each network has its own.
+constexpr std::uint32_t kNetworkPool = 2;
 
 Failure not_found(std::string_view name) {
   return {404, "not_found", "there is no function '" + std::string(name) + "'"};
@@ -91,13 +93,14 @@ base::Result<std::unique_ptr<Agent>> Agent::start(boost::asio::io_context& loop,
   agent->features_ = isolate::probe_features();
   const auto deadly =
       agent->features_.seccomp_notify ? isolate::Deadly::notify : isolate::Deadly::kill;
-  BROOD_TRY(agent->sandbox_filter_, isolate::sandbox_filter(deadly));
-  BROOD_TRY(agent->strict_filter_, isolate::sandbox_filter(deadly, isolate::SetId::refused));
-  BROOD_TRY(agent->zygote_filter_, isolate::zygote_filter());
+  agent->sandbox_filter_ = isolate::sandbox_filter(deadly, isolate::SetId::allowed);
+  agent->strict_filter_ = isolate::sandbox_filter(deadly, isolate::SetId::refused);
+  agent->zygote_filter_ = isolate::zygote_filter();
   BROOD_TRY(agent->own_area_, UidArea::claim(config.run_dir + "/areas"));
   agent->maker_ = std::make_unique<Maker>(loop);
   agent->disk_ = std::make_unique<Maker>(loop);
   agent->mounter_ = std::make_unique<Maker>(loop);
+  agent->make_networks();
   agent->metrics_ = std::make_unique<Metrics>();
   if (config.serves_one_command) {
     agent->make_commands();
@@ -118,7 +121,25 @@ Agent::~Agent() {
     maker_->finish();
     disk_->finish();
     mounter_->finish();
+    if (networks_ != nullptr) {
+      networks_->finish();
+    }
   }
+}
+
+// A command without an agent has none: it would have to keep the host's tables in order alone.
+void Agent::make_networks() {
+  if (config_.serves_one_command) {
+    return;
+  }
+  const std::string& beside = config_.unpack_program;
+  networks_ = std::make_unique<Networks>(
+      loop_,
+      NetworksOptions{.instance = instance_name(config_.state_dir),
+                      .relay_program = beside.substr(0, beside.rfind('/') + 1) + "brood-relay",
+                      .empty_dir = config_.state_dir + "/empty",
+                      .relay_uid = own_area_->first_uid() + 1,
+                      .mark = config_.state_dir + "/router"});
 }
 
 base::Status Agent::take_state_dir() {
@@ -203,6 +224,7 @@ PoolContext Agent::pool_context() {
                      .zygote_filter = zygote_filter_,
                      .slots = *slots_,
                      .output = output_,
+                     .networks = networks_.get(),
                      .busy = [this] { return running_ > 0; },
                      .room = [this](Need need) { return room(need); },
                      .make_room = [this] { make_room(); },
@@ -336,13 +358,68 @@ base::Error Agent::no_runtime(const std::string& name) const {
                               "build its image: make -f Makefile.rootfs " + name);
 }
 
+// A function with a network has a pool that no function with another one has, so that its sandboxes
+// have their network before they are bound; it lives as long as a deployment holds it.
+base::Status Agent::choose_pool(Deployment& deployment) {
+  const FunctionSettings& settings = deployment.function.settings;
+  deployment.pool = pool_of(settings.runtime);
+  if (deployment.pool == nullptr) {
+    return base::fail(no_runtime(settings.runtime));
+  }
+  BROOD_TRY(const auto network, network_of(network_settings(settings)));
+  if (network == nullptr) {
+    return {};
+  }
+  if (auto problem = Networks::problem(*network); !problem.empty()) {
+    return base::fail_because(std::move(problem));
+  }
+  const auto same = [&](const auto& one) {
+    return one.second.runtime == settings.runtime && one.second.key == network->key;
+  };
+  auto found = std::find_if(network_pools_.begin(), network_pools_.end(), same);
+  if (found == network_pools_.end()) {
+    RuntimeConfig config = deployment.pool->config();
+    config.name = settings.runtime + ".N" + network_tag(*network);
+    if (pools_.contains(config.name)) {  // it stops
+      config.name += ".R" + std::to_string(++network_pool_names_);
+    }
+    config.pool_min = std::min(config.pool_min, kNetworkPool);
+    config.network = network;
+    add_runtime(config);
+    found = network_pools_.emplace(config.name, NetworkPool{settings.runtime, network->key}).first;
+  }
+  deployment.pool = pools_.find(found->first)->second.pool.get();
+  deployment.hold = hold_pool(*deployment.pool);
+  return {};
+}
+
+std::shared_ptr<void> Agent::hold_pool(RuntimePool& pool) {
+  ++network_pools_.at(pool.name()).held;
+  return {nullptr, [this, name = pool.name()](void*) {
+            // Not at once: whoever lets go may be about to hand a sandbox back.
+            boost::asio::post(loop_, [this, name] { release_pool(name); });
+          }};
+}
+
+void Agent::release_pool(const std::string& name) {
+  const auto found = network_pools_.find(name);
+  if (draining_ || --found->second.held > 0) {
+    return;
+  }
+  network_pools_.erase(found);
+  pools_.find(name)->second.pool->stop([this, name] {
+    boost::asio::post(loop_, [this, name] {
+      if (!draining_) {
+        stopped_pools_.push_back(pools_.extract(name));
+      }
+    });
+  });
+}
+
 base::Result<std::shared_ptr<Deployment>> Agent::make_deployment(const Function& function) {
   auto deployment = std::make_shared<Deployment>();
   deployment->function = function;
-  deployment->pool = pool_of(function.settings.runtime);
-  if (deployment->pool == nullptr) {
-    return base::fail(no_runtime(function.settings.runtime));
-  }
+  BROOD_CHECK(choose_pool(*deployment));
   const FunctionSettings& settings = function.settings;
   if (deployment->pool->language() == Language::native) {
     BROOD_TRY(const rootfs::Image image,
@@ -388,7 +465,8 @@ base::Result<std::shared_ptr<FunctionRunner>> Agent::runner_for(const std::strin
       .soft_limits = !limits_not_enforced_.empty(),
       .count_running = [this](int change) { running_ += change; },
       .crowded = [this] { return !room(Need::claim) && making_room_ < waiting_for_room(); },
-      .metrics = metrics_.get()};
+      .metrics = metrics_.get(),
+      .emptied = [this] { forget_removed(); }};
   auto runner = std::make_shared<FunctionRunner>(context, std::move(log), metrics_->function(name));
   runners_.emplace(name, runner);
   return runner;
@@ -591,8 +669,8 @@ void Agent::remove(std::string name, Completion<Function> done) {
                if (const auto forgotten = log_store_->remove(name); !forgotten) {
                  spdlog::warn("removing the log of {}: {}", name, forgotten.error().message());
                }
-               std::erase_if(removed_, [](const auto& old) { return old->quiet(); });
                removed_.push_back(runner);
+               forget_removed();
                done(function);
              });
 }
@@ -618,6 +696,12 @@ std::vector<std::string> Agent::functions_with_layer(std::string_view layer) con
     }
   }
   return names;
+}
+
+// Later: the last call of one may still be under way.
+void Agent::forget_removed() {
+  boost::asio::post(
+      loop_, [this] { std::erase_if(removed_, [](const auto& old) { return old->quiet(); }); });
 }
 
 FunctionStatus Agent::with_limits(FunctionStatus status) const {
@@ -660,6 +744,7 @@ void Agent::make_commands() {
       .config = config_,
       .book = book_.get(),
       .mounter = *mounter_,
+      .networks = networks_.get(),
       .host_mounts = host_mounts_.get(),
       .soft_limits = [this] { return !limits_not_enforced_.empty(); },
       .count_running = [this](int change) { running_ += change; },
@@ -802,6 +887,9 @@ void Agent::leave_host(const std::function<void()>& done) {
   maker_->finish();
   disk_->finish();
   mounter_->finish();
+  if (networks_ != nullptr) {
+    networks_->finish();
+  }
   metrics_->close();
   runners_.clear();
   removed_.clear();

@@ -84,6 +84,11 @@ class Agent : public Service {
   void find_runtimes();
   PoolContext pool_context();
   RuntimePool* pool_of(const std::string& runtime);
+  void make_networks();
+  base::Status choose_pool(Deployment& deployment);
+  std::shared_ptr<void> hold_pool(RuntimePool& pool);
+  void release_pool(const std::string& name);
+  void forget_removed();
   void make_commands();
   bool room(Need need) const;
   std::size_t waiting_for_room() const;
@@ -128,6 +133,7 @@ class Agent : public Service {
   std::unique_ptr<Maker> maker_;    // sandboxes
   std::unique_ptr<Maker> disk_;     // registry and archives
   std::unique_ptr<Maker> mounter_;  // what touches folders of clients
+  std::unique_ptr<Networks> networks_;
   std::unique_ptr<CodeStore> code_;
   std::unique_ptr<Layers> layers_;
   struct Runtime {
@@ -139,6 +145,15 @@ class Agent : public Service {
   std::map<std::string, Runtime, std::less<>> pools_;
   // Kept to the end: what they have asked others for may still be answered.
   std::vector<decltype(pools_)::node_type> stopped_pools_;
+  // Of functions with a network: one for each runtime and network that a deployment has. Before
+  // what holds them.
+  struct NetworkPool {
+    std::string runtime;
+    std::string key;  // Network::key
+    std::size_t held = 0;
+  };
+  std::map<std::string, NetworkPool, std::less<>> network_pools_;  // by the pool's name
+  std::uint64_t network_pool_names_ = 0;
   Runners runners_;
   std::vector<std::shared_ptr<FunctionRunner>> removed_;  // that still run something
   std::unique_ptr<CommandBook> book_;

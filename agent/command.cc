@@ -112,6 +112,21 @@ std::string check_mounts(const CommandRequest& request) {
   return {};
 }
 
+std::string check_published(const CommandRequest& request) {
+  if (request.publish.size() > kMostPublished) {
+    return "publish: at most 16";
+  }
+  if (!request.publish.empty() && request.network.mode != "nat") {
+    return "publish: it is for network nat; a sandbox without one has nothing to be reached by";
+  }
+  for (const std::string& text : request.publish) {
+    if (const auto publication = parse_publication(text); !publication) {
+      return publication.error().message();
+    }
+  }
+  return {};
+}
+
 CommandEnd ended(CommandEnding ending, std::string message) {
   CommandEnd end;
   end.ending = ending;
@@ -201,6 +216,12 @@ std::string validate(const CommandRequest& request) {
   }
   if (request.input && !request.detached) {
     return "input: of a detached command";
+  }
+  if (const auto network = network_of(request.network); !network) {
+    return network.error().message();
+  }
+  if (auto problem = check_published(request); !problem.empty()) {
+    return problem;
   }
   if (request.terminal && (request.rows == 0 || request.columns == 0)) {
     return "terminal: it has rows and columns";

@@ -11,6 +11,8 @@
 #include <string_view>
 #include <vector>
 
+#include "agent/network.h"
+#include "agent/publish.h"
 #include "agent/verdict.h"
 #include "base/fd.h"
 #include "rootfs/image_config.h"
@@ -61,6 +63,11 @@ struct CommandRequest {
   unsigned client_gid = 0;
   // What came with the request (SCM_RIGHTS); at most kMostBinds.
   std::shared_ptr<const std::vector<base::UniqueFd>> descriptors{};
+
+  NetworkSettings network{};
+  std::vector<std::string> publish{};  // network nat: parse_publication; kMostPublished at most
+  // The sockets of those, once they are bound.
+  std::shared_ptr<std::vector<Published>> published{};
 
   bool has_mounts() const { return !binds.empty() || !tmpfs.empty() || read_only; }
 };

@@ -160,6 +160,7 @@ tl::expected<std::shared_ptr<CommandHandle>, Failure> CommandBook::run(CommandRe
   request.id = command.id;
   command.request = request;
   command.request.descriptors = nullptr;
+  command.request.published = nullptr;
   command.created_ms = unix_ms();
   entry->client = std::move(callbacks);
   entries_.emplace(command.id, entry);

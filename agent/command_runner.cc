@@ -58,6 +58,9 @@ bool CommandRunner::offer(const std::shared_ptr<Sandbox>& sandbox) {
   }
   sandbox_ = sandbox;
   sandbox->set_owner(this);
+  if (request_.published != nullptr && !request_.published->empty()) {
+    context_.networks->publish(sandbox->wire, std::move(request_.published));
+  }
   request_.has_mounts() ? mount(*sandbox) : begin_or_kill(*sandbox);
   return true;
 }

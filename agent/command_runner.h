@@ -20,6 +20,7 @@ struct CommandContext {
   bool soft_limits = false;                // as of a function's: see BROOD_FLAG_SOFT_LIMITS
   std::function<void(int)> count_running;  // +1 and -1
   Maker* mounter = nullptr;                // for what is mounted beside the root
+  Networks* networks = nullptr;
   int host_mounts = -1;
 };
 

@@ -44,13 +44,14 @@ Commands::Room Commands::room_for(const CommandRequest& request, const rootfs::M
   return !request.tmpfs.empty() && !is_imported(image) ? Room::writable : Room::usual;
 }
 
-RuntimePool& Commands::pool_of(const rootfs::Manifest& image, rootfs::ImageUser user, Room room) {
+RuntimePool& Commands::pool_of(const rootfs::Manifest& image, const Wanted& wanted) {
+  const auto& [user, room, network] = wanted;
   wind_down_former(image);
-  Pool& pool = pools_[{image.name, user, room}];
+  Pool& pool = pools_[{image.name, user, room, network == nullptr ? "" : network->key}];
   pool.used_ns = monotonic_ns();
   if (pool.pool == nullptr) {
     RuntimeConfig config;
-    config.name = free_name(image, user, room);
+    config.name = free_name(image, wanted);
     config.image = image.name;
     config.kind = RuntimeKind::commands;
     if (context_.config.serves_one_command) {
@@ -62,6 +63,7 @@ RuntimePool& Commands::pool_of(const rootfs::Manifest& image, rootfs::ImageUser 
     config.gid = user.gid;
     config.writable_root = is_imported(image) || room != Room::usual;
     config.set_id_refused = room == Room::shared;
+    config.network = network;
     pool.pool = context_.add_pool(config);
     look_again();
   }
@@ -69,12 +71,14 @@ RuntimePool& Commands::pool_of(const rootfs::Manifest& image, rootfs::ImageUser 
 }
 
 // No image's name begins so, nor has a capital letter.
-std::string Commands::free_name(const rootfs::Manifest& image, rootfs::ImageUser user, Room room) {
+std::string Commands::free_name(const rootfs::Manifest& image, const Wanted& wanted) {
+  const auto& [user, room, network] = wanted;
   std::string name = "run." + image.name;
   if (user != default_user(image)) {
     name += ".U" + std::to_string(user.uid) + "G" + std::to_string(user.gid);
   }
   name += room == Room::shared ? ".S" : room == Room::writable ? ".W" : "";
+  name += network == nullptr ? "" : ".N" + network_tag(*network);
   return context_.has_pool(name) ? name + ".R" + std::to_string(++former_names_) : name;
 }
 
@@ -179,6 +183,14 @@ void Commands::look_again() {
 
 // --- what is asked -------------------------------------------------------------------------------
 
+std::string Commands::network_problem(const std::shared_ptr<const Network>& network) const {
+  if (network == nullptr) {
+    return {};
+  }
+  return context_.networks != nullptr ? Networks::problem(*network)
+                                      : "network: a command without an agent has none";
+}
+
 tl::expected<std::shared_ptr<CommandHandle>, Failure> Commands::run(CommandRequest request,
                                                                     CommandCallbacks callbacks) {
   if (stopped_) {
@@ -200,36 +212,50 @@ tl::expected<std::shared_ptr<CommandHandle>, Failure> Commands::run(CommandReque
   if (!user) {
     return tl::unexpected(invalid("user: " + user.error().message()));
   }
+  const auto network = network_of(request.network);
+  if (!network) {
+    return tl::unexpected(invalid(network.error().message()));
+  }
+  if (auto problem = network_problem(*network); !problem.empty()) {
+    return tl::unexpected(Failure{409, "conflict", std::move(problem)});
+  }
+  if (auto bound = bind_published(request.publish)) {
+    request.published = std::move(*bound);
+  } else {
+    return tl::unexpected(Failure{409, "conflict", bound.error().message()});
+  }
+  Wanted wanted{.user = *user, .room = room_for(request, **image), .network = *network};
   if (!is_kept(request)) {
-    return start(**image, *user, std::move(request), std::move(callbacks));
+    return start(**image, wanted, std::move(request), std::move(callbacks));
   }
   if (context_.book == nullptr) {
     // A terminal asks for no record, only for what one makes possible.
     const bool asked = request.keep || request.detached || !request.name.empty();
     return asked ? tl::unexpected(invalid("name, detached, keep: no command is kept here"))
-                 : start(**image, *user, std::move(request), std::move(callbacks));
+                 : start(**image, wanted, std::move(request), std::move(callbacks));
   }
-  return context_.book->run(
-      std::move(request), std::move(callbacks),
-      [this, image = *image, user = *user](CommandRequest entered, CommandCallbacks told) {
-        return start(*image, user, std::move(entered), std::move(told));
-      });
+  return context_.book->run(std::move(request), std::move(callbacks),
+                            [this, image = *image, wanted = std::move(wanted)](
+                                CommandRequest entered, CommandCallbacks told) {
+                              return start(*image, wanted, std::move(entered), std::move(told));
+                            });
 }
 
 tl::expected<std::shared_ptr<CommandHandle>, Failure> Commands::start(const rootfs::Manifest& image,
-                                                                      rootfs::ImageUser user,
+                                                                      const Wanted& wanted,
                                                                       CommandRequest request,
                                                                       CommandCallbacks callbacks) {
   if (stopped_) {
     return tl::unexpected(Failure{503, "draining", "the agent is stopping"});
   }
-  RuntimePool& pool = pool_of(image, user, room_for(request, image));
+  RuntimePool& pool = pool_of(image, wanted);
   pool.start();
   const auto runner =
       std::make_shared<CommandRunner>(CommandContext{.loop = context_.loop,
                                                      .soft_limits = context_.soft_limits(),
                                                      .count_running = context_.count_running,
                                                      .mounter = &context_.mounter,
+                                                     .networks = context_.networks,
                                                      .host_mounts = context_.host_mounts},
                                       pool, std::move(request), std::move(callbacks));
   std::erase_if(running_, [](const auto& one) { return one.expired(); });

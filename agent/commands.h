@@ -30,6 +30,7 @@ struct CommandsContext {
   const AgentConfig& config;
   CommandBook* book = nullptr;             // of those that are kept; none where none can be
   Maker& mounter;                          // blocks on folders of clients, and on nothing else
+  Networks* networks = nullptr;            // none: no command has a network
   int host_mounts = -1;                    // the mount namespace that the agent was started in
   std::function<bool()> soft_limits;       // this host's cgroups cannot hold all limits
   std::function<void(int)> count_running;  // +1 and -1
@@ -76,6 +77,7 @@ class Commands {
     std::string image;
     rootfs::ImageUser user;
     Room room = Room::usual;
+    std::string network{};  // Network::key; empty: none
     // What it expands to is not ours. NOLINTNEXTLINE(modernize-use-nullptr)
     auto operator<=>(const Kind&) const = default;
   };
@@ -84,13 +86,19 @@ class Commands {
     std::int64_t used_ns = 0;  // when somebody last asked for it, or something last ran in it
     bool stopping = false;     // and winding down
   };
+  static Room room_for(const CommandRequest& request, const rootfs::Manifest& image);
+  struct Wanted {
+    rootfs::ImageUser user;
+    Room room = Room::usual;
+    std::shared_ptr<const Network> network;
+  };
   tl::expected<std::shared_ptr<CommandHandle>, Failure> start(const rootfs::Manifest& image,
-                                                              rootfs::ImageUser user,
+                                                              const Wanted& wanted,
                                                               CommandRequest request,
                                                               CommandCallbacks callbacks);
-  static Room room_for(const CommandRequest& request, const rootfs::Manifest& image);
-  RuntimePool& pool_of(const rootfs::Manifest& image, rootfs::ImageUser user, Room room);
-  std::string free_name(const rootfs::Manifest& image, rootfs::ImageUser user, Room room);
+  RuntimePool& pool_of(const rootfs::Manifest& image, const Wanted& wanted);
+  std::string free_name(const rootfs::Manifest& image, const Wanted& wanted);
+  std::string network_problem(const std::shared_ptr<const Network>& network) const;
   void wind_down_former(const rootfs::Manifest& image);
   void wind_down_idle();
   void end_what_is_wound_down();

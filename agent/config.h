@@ -4,6 +4,7 @@
 
 #include <chrono>
 #include <cstdint>
+#include <memory>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -13,6 +14,8 @@
 #include "base/error.h"
 
 namespace agent {
+
+struct Network;  // agent/network.h
 
 enum class LimitsMode { enforce, best_effort };
 
@@ -31,7 +34,8 @@ struct RuntimeConfig {
   std::uint32_t uid = 1000;
   std::uint32_t gid = 1000;
   bool writable_root = false;
-  bool set_id_refused = false;  // isolate::SetId
+  bool set_id_refused = false;               // isolate::SetId
+  std::shared_ptr<const Network> network{};  // none where there is none
 };
 
 struct AgentConfig {

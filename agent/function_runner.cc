@@ -561,6 +561,8 @@ void FunctionRunner::on_gone(Sandbox& sandbox) {
   deployment->pool->retire(sandbox);
   if (!retired_) {
     serve_waiting();
+  } else if (quiet()) {
+    context_.emptied();
   }
 }
 

@@ -26,11 +26,12 @@ namespace agent {
 struct Deployment {
   Function function;
   RuntimePool* pool = nullptr;
-  rootfs::HeldMount code;    // cloned into each instance
-  rootfs::HeldMount layers;  // the same; none where the function has none
-  std::string compiled;      // the handler's module; empty: the sandbox imports by itself
-  std::string environment;   // KEY=VALUE, each ended by NUL
-  std::string handler;       // as its runtime's sandboxes take it (BROOD_BIND_HANDLER)
+  std::shared_ptr<void> hold;  // keeps the pool, where it is one of a network
+  rootfs::HeldMount code;      // cloned into each instance
+  rootfs::HeldMount layers;    // the same; none where the function has none
+  std::string compiled;        // the handler's module; empty: the sandbox imports by itself
+  std::string environment;     // KEY=VALUE, each ended by NUL
+  std::string handler;         // as its runtime's sandboxes take it (BROOD_BIND_HANDLER)
 };
 
 // Told of each invocation that has ended; on the event loop.
@@ -41,6 +42,7 @@ struct RunnerContext {
   std::function<void(int)> count_running;  // +1 and -1
   std::function<bool()> crowded;           // the host is full, and somebody waits for room
   Metrics* metrics = nullptr;
+  std::function<void()> emptied;  // a function that was removed has nothing left that runs
 };
 
 class Invocation;

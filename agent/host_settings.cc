@@ -53,6 +53,12 @@ constexpr Setting kSettings[] = {
      "a program that means to create a file in /tmp can be handed another user's file"},
     {"fs.suid_dumpable", Want::not_one, "0", HostLevel::warning, HostLevel::ok,
      "programs that changed their privileges leave core files with what they held in memory"},
+    {"net.ipv4.ip_forward", Want::at_least_one, "1", HostLevel::info, HostLevel::info,
+     "this host hands no packets on, so network nat is refused; other networks need nothing of it"},
+    {"net.ipv6.conf.all.forwarding", Want::at_least_one, "1", HostLevel::info, HostLevel::info,
+     "sandboxes with network nat have no IPv6; to forward it, a host that learns its own routes "
+     "from "
+     "router advertisements needs accept_ra=2 besides"},
     {"dev.tty.legacy_tiocsti", Want::zero, "0", HostLevel::info, HostLevel::info,
      "a program can type into the terminal that it was started from; sandboxes have no terminal, "
      "this is about commands that are run by hand"},

@@ -48,6 +48,14 @@ void add_mounts(const CommandRequest& request, Json& document) {
   document["read_only"] = request.read_only;
 }
 
+void add_network(const CommandRequest& request, Json& document) {
+  document["network"] = request.network.mode;
+  document["allow"] = request.network.allow;
+  document["network_rate"] = request.network.rate;
+  document["network_connections"] = request.network.connections;
+  document["publish"] = request.publish;
+}
+
 void add_time(Json& document, const char* key, std::int64_t unix_ms) {
   if (unix_ms != 0) {
     document[key] = base::format_time(unix_ms);
@@ -79,6 +87,14 @@ void read_mounts(const Json& document, CommandRequest& request) {
          .exec = tmpfs.at("exec")});
   }
   document.at("read_only").get_to(request.read_only);
+}
+
+void read_network(const Json& document, CommandRequest& request) {
+  document.at("network").get_to(request.network.mode);
+  document.at("allow").get_to(request.network.allow);
+  document.at("network_rate").get_to(request.network.rate);
+  document.at("network_connections").get_to(request.network.connections);
+  document.at("publish").get_to(request.publish);
 }
 
 std::int64_t read_time(const Json& document, const char* key) {
@@ -114,6 +130,7 @@ KeptCommand read(const Json& document) {
   document.at("directory").get_to(request.directory);
   read_limits(document, request);
   read_mounts(document, request);
+  read_network(document, request);
   document.at("terminal").get_to(request.terminal);
   document.at("detached").get_to(request.detached);
   document.at("input").get_to(request.input);
@@ -196,6 +213,7 @@ Json document_of(const KeptCommand& command) {
                 {"directory", request.directory}};
   add_limits(request, document);
   add_mounts(request, document);
+  add_network(request, document);
   document["terminal"] = request.terminal;
   document["detached"] = request.detached;
   document["input"] = request.input;

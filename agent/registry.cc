@@ -50,6 +50,11 @@ constexpr std::array kMigrations{
     "ALTER TABLE functions ADD COLUMN listen TEXT NOT NULL DEFAULT ''",
     "CREATE TABLE commands (id TEXT PRIMARY KEY, record TEXT NOT NULL) STRICT, WITHOUT ROWID",
     R"sql(
+      ALTER TABLE functions ADD COLUMN allow TEXT NOT NULL DEFAULT '[]';
+      ALTER TABLE functions ADD COLUMN network_rate INTEGER NOT NULL DEFAULT 0;
+      ALTER TABLE functions ADD COLUMN network_connections INTEGER NOT NULL DEFAULT 1024;
+    )sql",
+    R"sql(
       CREATE TABLE layers (
         name TEXT PRIMARY KEY,
         digest TEXT NOT NULL,
@@ -158,14 +163,15 @@ class RowReader {
 constexpr const char* kSelect =
     "SELECT name, version, code_digest, deployed_at_ms, runtime, handler, memory_bytes, milli_cpu,"
     " pids, timeout_ms, concurrency, queue, reuse, idle_ms, network, environment, listen,"
-    " layers, layer_digests, runtime_chosen FROM functions ORDER BY name";
+    " allow, network_rate, network_connections, layers, layer_digests, runtime_chosen"
+    " FROM functions ORDER BY name";
 
 constexpr const char* kInsert =
     "INSERT OR REPLACE INTO functions (name, version, code_digest, deployed_at_ms, runtime,"
     " handler, memory_bytes, milli_cpu, pids, timeout_ms, concurrency, queue, reuse, idle_ms,"
-    " network, environment, listen, layers, layer_digests,"
-    " runtime_chosen)"
-    " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
+    " network, environment, listen, allow, network_rate, network_connections, layers,"
+    " layer_digests, runtime_chosen)"
+    " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
 
 bool read_function(Statement& row, Function& function) {
   RowReader reader(row);
@@ -188,6 +194,9 @@ bool read_function(Statement& row, Function& function) {
   reader.text(settings.network);
   reader.environment(settings.environment);
   reader.text(settings.listen);
+  reader.list(settings.allow);
+  reader.number(settings.network_rate);
+  reader.number(settings.network_connections);
   reader.list(settings.layers);
   reader.list(function.layer_digests);
   reader.flag(function.runtime_chosen);
@@ -214,6 +223,9 @@ void bind_function(Statement& insert, const Function& function) {
       .bind(settings.network)
       .bind(json(settings.environment).dump(-1, ' ', false, json::error_handler_t::replace))
       .bind(settings.listen)
+      .bind(json(settings.allow).dump(-1, ' ', false, json::error_handler_t::replace))
+      .bind(static_cast<std::int64_t>(settings.network_rate))
+      .bind(settings.network_connections)
       .bind(json(settings.layers).dump())
       .bind(json(function.layer_digests).dump())
       .bind(function.runtime_chosen ? 1 : 0);

@@ -52,6 +52,12 @@ milliseconds back_off_time(std::uint32_t failures) {
   return std::min(kLongestRetry, kFirstRetry * (1 << shift));
 }
 
+std::string resolver_of(const RuntimeConfig& config) {
+  const bool resolves =
+      config.network != nullptr && config.network->policy && may_resolve(*config.network->policy);
+  return resolves ? address_text(netns::gateway4()) : "";
+}
+
 // No image's name begins with an underscore or has a capital letter, and no cgroup's may have a
 // dot.
 std::string cgroup_name(const RuntimeConfig& config) {
@@ -129,6 +135,7 @@ base::Status RuntimePool::claim_resources() {
            .gid = config_.gid,
            .layers = config_.kind == RuntimeKind::functions && takes_layers(image_->root.get()),
            .writable_root = config_.writable_root,
+           .resolver = resolver_of(config_),
            .filter = config_.set_id_refused ? context_.strict_filter : context_.sandbox_filter},
           context_.features));
   if (const auto able = rootfs::can_map_ids(image_->root.get()); able) {
@@ -186,7 +193,9 @@ base::Result<std::unique_ptr<Zygote>> RuntimePool::spawn_zygote() {
           [this](std::uint64_t number, base::UniqueFd pidfd) {
             ordered_.erase(number);
             if (const auto found = sandboxes_.find(number); found != sandboxes_.end()) {
-              found->second->spawned(std::move(pidfd));
+              const auto sandbox = found->second;
+              sandbox->spawned(std::move(pidfd));
+              connect(sandbox);
             }
           },
       .spawn_failed =
@@ -503,6 +512,37 @@ void RuntimePool::order(SandboxParts parts) {
   sandbox->close_zygote_copies();
 }
 
+// While the sandbox is made: what it has of the network is there when it says that it is ready, or
+// soon after.
+void RuntimePool::connect(const std::shared_ptr<Sandbox>& sandbox) {
+  if (config_.network == nullptr) {
+    return;
+  }
+  base::UniqueFd pidfd(::fcntl(sandbox->pidfd(), F_DUPFD_CLOEXEC, 0));
+  context_.networks->attach(config_.network, std::move(pidfd),
+                            [this, sandbox](base::Result<std::shared_ptr<const Wire>> wire) {
+                              connected(sandbox, std::move(wire));
+                            });
+}
+
+void RuntimePool::connected(const std::shared_ptr<Sandbox>& sandbox,
+                            base::Result<std::shared_ptr<const Wire>> wire) {
+  if (!sandboxes_.contains(sandbox->number())) {
+    if (wire) {
+      context_.networks->detach(*wire);
+    }
+    return;
+  }
+  if (!wire) {
+    sandbox->spawn_failed("its network: " + wire.error().message());
+    return sandbox->kill();
+  }
+  sandbox->wire = *wire;
+  if (sandbox->state() == Sandbox::State::pool) {
+    on_ready(*sandbox);
+  }
+}
+
 void RuntimePool::setup_failed(const std::string& problem) {
   if (phase_ != Phase::ready) {
     return stop_if_empty();
@@ -579,6 +619,9 @@ void RuntimePool::give(std::shared_ptr<Sandbox> sandbox) {
 }
 
 void RuntimePool::on_ready(Sandbox& sandbox) {
+  if (config_.network != nullptr && sandbox.wire == nullptr) {
+    return;
+  }
   starting_.erase(sandbox.number());
   failures_ = 0;
   setup_failures_ = 0;
@@ -611,6 +654,9 @@ void RuntimePool::retire(Sandbox& sandbox) {
   const auto self = sandbox.shared_from_this();
   if (sandboxes_.erase(sandbox.number()) == 0) {
     return;
+  }
+  if (const auto wire = std::exchange(sandbox.wire, nullptr)) {
+    context_.networks->detach(wire);
   }
   ++unmaking_;
   const std::uint32_t slot = sandbox.slot();
@@ -781,6 +827,9 @@ bool RuntimePool::in_use() const {
 void RuntimePool::list(std::vector<SandboxStatus>& into) const {
   for (const auto& [number, sandbox] : sandboxes_) {
     into.push_back(sandbox->status());
+    if (sandbox->wire != nullptr) {
+      into.back().network = context_.networks->counters(*sandbox->wire);
+    }
   }
 }
 

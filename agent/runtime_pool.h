@@ -15,6 +15,7 @@
 #include "agent/language.h"
 #include "agent/maker.h"
 #include "agent/metrics.h"
+#include "agent/networks.h"
 #include "agent/sandbox.h"
 #include "agent/service.h"
 #include "agent/uid_areas.h"
@@ -51,6 +52,7 @@ struct PoolContext {
   const isolate::Filter& zygote_filter;
   rootfs::CodeSlots& slots;  // used on the maker's thread only
   OutputTurns& output;
+  Networks* networks = nullptr;     // none: no sandbox has a network
   std::function<bool()> busy;       // an invocation is under way: refill can wait
   std::function<bool(Need)> room;   // one more sandbox is allowed on this host
   std::function<void()> make_room;  // somebody waits, and there is none
@@ -85,6 +87,7 @@ class RuntimePool : public SandboxOwner {
   const std::string& name() const { return config_.name; }
   const std::string& image_name() const { return config_.image; }
   const std::string& image_digest() const { return digest_; }
+  const RuntimeConfig& config() const { return config_; }
   Language language() const;
   // By its id, among all that live; nothing where none has it.
   std::shared_ptr<Sandbox> find(std::string_view id) const;
@@ -132,6 +135,9 @@ class RuntimePool : public SandboxOwner {
   void refill_soon();
   bool make_one();
   void order(SandboxParts parts);
+  void connect(const std::shared_ptr<Sandbox>& sandbox);
+  void connected(const std::shared_ptr<Sandbox>& sandbox,
+                 base::Result<std::shared_ptr<const Wire>> wire);
   void setup_failed(const std::string& problem);
   void give(std::shared_ptr<Sandbox> sandbox);
   void stop_if_empty();

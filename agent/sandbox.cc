@@ -691,6 +691,12 @@ SandboxStatus Sandbox::status() const {
   status.state = frozen_ ? "paused" : status_name(state_);
   status.pid = init_.pid();
   status.host_uid = host_uid_;
+  if (wire != nullptr && wire->port) {
+    status.addresses.push_back(address_text(wire->port->plan.address4));
+    if (wire->port->plan.address6.family != 0) {
+      status.addresses.push_back(address_text(wire->port->plan.address6));
+    }
+  }
   status.age_ms = (monotonic_ns() - born_ns_) / 1'000'000;
   if (const auto usage = parts_.cgroup ? parts_.cgroup.usage()
                                        : base::Result<cgroups::Usage>(base::fail_because("gone"));

@@ -13,6 +13,7 @@
 #include <string>
 
 #include "agent/command.h"
+#include "agent/network.h"
 #include "agent/output_turns.h"
 #include "agent/protocol.h"
 #include "agent/service.h"
@@ -145,6 +146,7 @@ class Sandbox : public std::enable_shared_from_this<Sandbox> {
   int stop_signal = 0;                    // what asks the command to end
   std::uint32_t inside_uid = kInsideUid;  // who that is, in the sandbox's numbers
   std::uint32_t inside_gid = kInsideUid;
+  std::shared_ptr<const Wire> wire;  // of a sandbox with a network, once it is there
   SandboxParts release_parts() { return std::move(parts_); }
 
  private:

@@ -17,6 +17,7 @@
 #include "agent/kept_command.h"
 #include "agent/types.h"
 #include "base/fd.h"
+#include "netns/router.h"
 
 namespace agent {
 
@@ -109,6 +110,8 @@ struct SandboxStatus {
   std::int64_t age_ms = 0;
   std::uint64_t memory_bytes = 0;  // 0 where the host does not count it
   std::uint64_t cpu_us = 0;
+  std::vector<std::string> addresses;  // network nat: its own, IPv4 first
+  netns::PortCounters network;         // of the same; as of a second ago
 };
 
 struct RuntimeStatus {

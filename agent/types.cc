@@ -160,6 +160,13 @@ std::string validate_name(std::string_view name) {
   return {};
 }
 
+NetworkSettings network_settings(const FunctionSettings& settings) {
+  return {.mode = settings.network,
+          .allow = settings.allow,
+          .rate = settings.network_rate,
+          .connections = settings.network_connections};
+}
+
 std::string validate(const FunctionSettings& settings) {
   using namespace std::chrono_literals;
   if (!rootfs::is_image_name(settings.runtime)) {
@@ -177,8 +184,8 @@ std::string validate(const FunctionSettings& settings) {
   if (auto problem = check_layers(settings.layers); !problem.empty()) {
     return problem;
   }
-  if (settings.network != "none") {
-    return "network must be none";
+  if (const auto network = network_of(network_settings(settings)); !network) {
+    return network.error().message();
   }
   const std::string problems[] = {
       out_of_range<std::uint64_t>("memory", settings.memory_bytes, 16ULL << 20, 64ULL << 30,

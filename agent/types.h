@@ -11,6 +11,8 @@
 #include <string_view>
 #include <vector>
 
+#include "agent/network.h"
+
 namespace agent {
 
 // How an invocation ended. A closed set; docs/openapi.yaml has the same names.
@@ -73,21 +75,25 @@ struct FunctionSettings {
   // Native runtimes: where the program takes HTTP, a port of the sandbox's loopback or an absolute
   // path of a Unix socket; empty: a process for each invocation.
   std::string listen{};
-  std::uint64_t memory_bytes = 128ULL << 20;       // 16 MiB to 64 GiB
-  std::uint32_t milli_cpu = 1000;                  // 10 to 1024000
-  std::uint32_t pids = 64;                         // 4 to 32768; brood's own two processes count
-  std::chrono::milliseconds timeout{30'000};       // 1 ms to 15 min
-  std::uint32_t concurrency = 8;                   // instances at once; 1 to 1000
-  std::uint32_t queue = 100;                       // invocations that may wait; 0 to 10000
-  bool reuse = true;                               // keep an instance for the next invocation
-  std::chrono::milliseconds idle{60'000};          // how long a kept instance may idle; 0 to 24 h
-  std::string network = "none";                    // the only one there is so far
+  std::uint64_t memory_bytes = 128ULL << 20;  // 16 MiB to 64 GiB
+  std::uint32_t milli_cpu = 1000;             // 10 to 1024000
+  std::uint32_t pids = 64;                    // 4 to 32768; brood's own two processes count
+  std::chrono::milliseconds timeout{30'000};  // 1 ms to 15 min
+  std::uint32_t concurrency = 8;              // instances at once; 1 to 1000
+  std::uint32_t queue = 100;                  // invocations that may wait; 0 to 10000
+  bool reuse = true;                          // keep an instance for the next invocation
+  std::chrono::milliseconds idle{60'000};     // how long a kept instance may idle; 0 to 24 h
+  std::string network = "none";               // NetworkSettings; so are the next three
+  std::vector<std::string> allow{};
+  std::uint64_t network_rate = 0;
+  std::uint32_t network_connections = 1024;
   std::map<std::string, std::string> environment;  // 4 KiB a value, 64 KiB together
   std::vector<std::string> layers{};  // names, at most kMostLayers; a later one lies over those
                                       // before it
 };
 constexpr std::size_t kMostLayers = 5;
 
+NetworkSettings network_settings(const FunctionSettings& settings);
 // The first rule that `settings` breaks, as a sentence that names the field; empty when they are
 // fine.
 std::string validate(const FunctionSettings& settings);

@@ -237,7 +237,7 @@ constexpr std::array<Field<Tmpfs>, 4> kTmpfsFields{{
 }};
 
 using Command = agent::CommandRequest;
-constexpr std::array<Field<Command>, 23> kCommandFields{{
+constexpr std::array<Field<Command>, 28> kCommandFields{{
     {"image", [](const Json& v, Command& r) { return take_text(v, r.image); }},
     {"arguments", [](const Json& v, Command& r) { return take_arguments(v, r.arguments); }},
     {"entrypoint",
@@ -262,10 +262,16 @@ constexpr std::array<Field<Command>, 23> kCommandFields{{
     {"terminal", [](const Json& v, Command& r) { return take_flag(v, r.terminal); }},
     {"rows", [](const Json& v, Command& r) { return take_count(v, r.rows); }},
     {"columns", [](const Json& v, Command& r) { return take_count(v, r.columns); }},
+    {"network", [](const Json& v, Command& r) { return take_text(v, r.network.mode); }},
+    {"publish", [](const Json& v, Command& r) { return take_arguments(v, r.publish); }},
+    {"allow", [](const Json& v, Command& r) { return take_arguments(v, r.network.allow); }},
+    {"network_rate", [](const Json& v, Command& r) { return take_bytes(v, r.network.rate); }},
+    {"network_connections",
+     [](const Json& v, Command& r) { return take_count(v, r.network.connections); }},
 }};
 
 using Request = agent::DeployRequest;
-constexpr std::array<Field<Request>, 15> kFields{{
+constexpr std::array<Field<Request>, 18> kFields{{
     {"code", [](const Json& v, Request& r) { return take_code(v, r.code_digest); }},
     {"runtime", [](const Json& v, Request& r) { return take_text(v, r.settings.runtime); }},
     {"handler", [](const Json& v, Request& r) { return take_text(v, r.settings.handler); }},
@@ -282,6 +288,11 @@ constexpr std::array<Field<Request>, 15> kFields{{
     {"reuse", [](const Json& v, Request& r) { return take_flag(v, r.settings.reuse); }},
     {"idle", [](const Json& v, Request& r) { return take_duration(v, r.settings.idle); }},
     {"network", [](const Json& v, Request& r) { return take_text(v, r.settings.network); }},
+    {"allow", [](const Json& v, Request& r) { return take_arguments(v, r.settings.allow); }},
+    {"network_rate",
+     [](const Json& v, Request& r) { return take_bytes(v, r.settings.network_rate); }},
+    {"network_connections",
+     [](const Json& v, Request& r) { return take_count(v, r.settings.network_connections); }},
     {"layers", [](const Json& v, Request& r) { return take_arguments(v, r.settings.layers); }},
 }};
 constexpr std::array<Field<std::string>, 1> kLayerFields{{{"code", take_code}}};
@@ -313,6 +324,9 @@ Json settings_of(const agent::FunctionSettings& settings) {
       {"reuse", settings.reuse},
       {"idle", seconds(settings.idle)},
       {"network", settings.network},
+      {"allow", Json(settings.allow)},
+      {"network_rate", settings.network_rate},
+      {"network_connections", settings.network_connections},
       {"layers", settings.layers},
   };
 }
@@ -364,8 +378,19 @@ Json document_of(const agent::FunctionStatus& status) {
   return document;
 }
 
-Json document_of(const agent::SandboxStatus& status) {
+Json network_of(const agent::SandboxStatus& status) {
   return {
+      {"addresses", Json(status.addresses)},
+      {"sent_bytes", status.network.sent_bytes},
+      {"sent_packets", status.network.sent_packets},
+      {"received_bytes", status.network.received_bytes},
+      {"received_packets", status.network.received_packets},
+      {"denied_packets", status.network.denied_packets},
+  };
+}
+
+Json document_of(const agent::SandboxStatus& status) {
+  Json document{
       {"id", status.id},
       {"runtime", status.runtime},
       {"function", status.function},
@@ -378,6 +403,10 @@ Json document_of(const agent::SandboxStatus& status) {
       {"memory_bytes", status.memory_bytes},
       {"cpu_us", status.cpu_us},
   };
+  if (!status.addresses.empty()) {
+    document["network"] = network_of(status);
+  }
+  return document;
 }
 
 Json document_of(const agent::RuntimeStatus& status) {

@@ -20,7 +20,7 @@ constexpr const char* kFooter =
     "   1  it failed\n"
     "   2  the command line or brood.toml makes no sense\n"
     "   3  no agent answers on the socket\n"
-    "   4  there is no such function\n"
+    "   4  there is no such function, command or image\n"
     "   5  the agent refuses it\n"
     "  and from invoke, by how the invocation ended:\n"
     "  11  handler_error       12  init_error          13  timeout\n"

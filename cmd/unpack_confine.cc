@@ -1,19 +1,16 @@
 #include "cmd/unpack_confine.h"
 
-#include <grp.h>
 #include <sched.h>
 #include <seccomp.h>
 #include <signal.h>
-#include <sys/capability.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
-#include <sys/resource.h>
 #include <unistd.h>
 
-#include <algorithm>
 #include <cerrno>
 #include <memory>
-#include <string>
+
+#include "cmd/give_up.h"
 
 namespace cmd {
 namespace {
@@ -31,34 +28,20 @@ constexpr bool kSanitized =
     false;
 #endif
 
-// Lowered only: raising a hard limit takes CAP_SYS_RESOURCE, which root may lack.
-Status lower(__rlimit_resource_t resource, const char* name, rlim_t soft, rlim_t hard) {
-  rlimit current{};
-  if (::getrlimit(resource, &current) != 0) {
-    return fail_errno("getrlimit", name);
-  }
-  const rlimit wanted{.rlim_cur = std::min(soft, current.rlim_max),
-                      .rlim_max = std::min(hard, current.rlim_max)};
-  if (::setrlimit(resource, &wanted) != 0) {
-    return fail_errno("setrlimit", name);
-  }
-  return {};
-}
-
 Status limit_resources(const Confinement& how) {
   // A write beyond RLIMIT_FSIZE is to fail with EFBIG, which is told; its signal would kill.
   ::signal(SIGXFSZ, SIG_IGN);
   // SIGXCPU comes at the soft limit; at the hard one SIGKILL, which would not say why.
-  BROOD_CHECK(lower(RLIMIT_CPU, "RLIMIT_CPU", how.cpu_seconds, how.cpu_seconds + 5));
-  BROOD_CHECK(lower(RLIMIT_FSIZE, "RLIMIT_FSIZE", how.file_bytes, how.file_bytes));
-  BROOD_CHECK(lower(RLIMIT_NOFILE, "RLIMIT_NOFILE", 16, 16));
-  BROOD_CHECK(lower(RLIMIT_NPROC, "RLIMIT_NPROC", 0, 0));
+  BROOD_CHECK(lower_limit(RLIMIT_CPU, "RLIMIT_CPU", how.cpu_seconds, how.cpu_seconds + 5));
+  BROOD_CHECK(lower_limit(RLIMIT_FSIZE, "RLIMIT_FSIZE", how.file_bytes, how.file_bytes));
+  BROOD_CHECK(lower_limit(RLIMIT_NOFILE, "RLIMIT_NOFILE", 16, 16));
+  BROOD_CHECK(lower_limit(RLIMIT_NPROC, "RLIMIT_NPROC", 0, 0));
   // 1, not 0: at 0 the kernel would still start a core_pattern helper (isolate/spec.cc).
-  BROOD_CHECK(lower(RLIMIT_CORE, "RLIMIT_CORE", 1, 1));
+  BROOD_CHECK(lower_limit(RLIMIT_CORE, "RLIMIT_CORE", 1, 1));
   if (!kSanitized) {  // its shadow memory alone is terabytes of address space
     // zstd's largest window by default is 128 MiB; libarchive's libraries map some 60.
     constexpr rlim_t kAddressSpace = 512UL << 20;
-    BROOD_CHECK(lower(RLIMIT_AS, "RLIMIT_AS", kAddressSpace, kAddressSpace));
+    BROOD_CHECK(lower_limit(RLIMIT_AS, "RLIMIT_AS", kAddressSpace, kAddressSpace));
   }
   return {};
 }
@@ -72,55 +55,6 @@ Status leave_namespaces(int mounts_fd) {
   }
   if (::unshare(CLONE_NEWCGROUP) != 0 && errno != EINVAL) {  // EINVAL: a kernel without it
     return fail_errno("unshare", "cgroup");
-  }
-  return {};
-}
-
-Status enter_root(int root_fd) {
-  if (::fchdir(root_fd) != 0) {
-    return fail_errno("fchdir", "the directory to unpack into");
-  }
-  if (::chroot(".") != 0) {
-    return fail_errno("chroot", "the directory to unpack into");
-  }
-  return {};
-}
-
-Status empty_bounding_set() {
-  for (cap_value_t cap = 0; CAP_IS_SUPPORTED(cap); ++cap) {
-    if (::cap_drop_bound(cap) != 0) {
-      return fail_errno("drop from the bounding set", std::to_string(cap));
-    }
-  }
-  return {};
-}
-
-Status become(uid_t uid, gid_t gid) {
-  if (::setgroups(0, nullptr) != 0) {
-    return fail_errno("setgroups");
-  }
-  if (::setresgid(gid, gid, gid) != 0) {
-    return fail_errno("setresgid", std::to_string(gid));
-  }
-  if (::setresuid(uid, uid, uid) != 0) {
-    return fail_errno("setresuid", std::to_string(uid));
-  }
-  return {};
-}
-
-using Capabilities = std::unique_ptr<_cap_struct, decltype([](cap_t caps) { ::cap_free(caps); })>;
-
-Status drop_capabilities() {
-  const Capabilities none(::cap_init());
-  if (!none || ::cap_set_proc(none.get()) != 0) {
-    return fail_errno("cap_set_proc");
-  }
-  if (::cap_reset_ambient() != 0) {
-    return fail_errno("cap_reset_ambient");
-  }
-  const Capabilities left(::cap_get_proc());
-  if (!left || ::cap_compare(left.get(), none.get()) != 0 || ::setresuid(0, 0, 0) == 0) {
-    return fail_because("privileges are left after all were dropped");
   }
   return {};
 }
@@ -195,9 +129,7 @@ Status confine(const Confinement& how) {
   BROOD_CHECK(limit_resources(how));
   BROOD_CHECK(leave_namespaces(how.mounts_fd));
   BROOD_CHECK(enter_root(how.root_fd));
-  BROOD_CHECK(empty_bounding_set());
-  BROOD_CHECK(become(how.uid, how.gid));
-  BROOD_CHECK(drop_capabilities());
+  BROOD_CHECK(become_powerless(how.uid, how.gid));
   BROOD_CHECK(seal());
   return filter_calls();
 }

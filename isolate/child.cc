@@ -239,6 +239,29 @@ int enter_root(const Plan& plan) {
   return call(SYS_chdir, "/");
 }
 
+// In the sandbox's own overlay. The image's may be a link to somewhere: it is replaced, not
+// followed.
+int resolver(const Plan& plan) {
+  constexpr const char* kFile = "/etc/resolv.conf";
+  const int made = call(SYS_mkdirat, AT_FDCWD, "/etc", 0755);
+  const int removed = call(SYS_unlinkat, AT_FDCWD, kFile, 0);
+  if ((made != 0 && made != EEXIST) || (removed != 0 && removed != ENOENT)) {
+    return made != 0 && made != EEXIST ? made : removed;
+  }
+  const long file = ::syscall(SYS_openat, AT_FDCWD, kFile,
+                              O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0644);
+  if (file < 0) {
+    return errno;
+  }
+  std::size_t length = 0;
+  while (length < sizeof plan.resolver && plan.resolver[length] != '\0') {
+    ++length;
+  }
+  const int error = call(SYS_write, file, plan.resolver, length);
+  ::syscall(SYS_close, file);
+  return error;
+}
+
 int hostname(const brood_child_values& values) {
   std::size_t length = 0;
   while (values.hostname[length] != '\0') {
@@ -417,6 +440,8 @@ int run_step(const Plan& plan, Step step, brood_child_values& values) {
       return layers(plan, values);
     case Step::enter_root:
       return enter_root(plan);
+    case Step::resolver:
+      return resolver(plan);
     case Step::hostname:
       return hostname(values);
     case Step::loopback:

@@ -13,7 +13,7 @@
 namespace isolate {
 
 constexpr std::uint32_t kPlanMagic = 0x62726f6f;  // "broo"
-constexpr std::uint32_t kPlanVersion = 1;
+constexpr std::uint32_t kPlanVersion = 2;
 constexpr std::uint32_t kMaxMasks = 48;
 constexpr std::uint32_t kMaxRlimits = 16;
 constexpr std::uint32_t kMaxFilter = 2048;  // instructions; the kernel's own bound is 4096
@@ -53,6 +53,7 @@ struct Plan {
   char root[24];              // where the new root is put together, before it is entered
   char scratch_options[96];   // of the scratch tmpfs
   char proc_options[32];
+  char resolver[64];  // what /etc/resolv.conf says; empty: there is no step for it
   std::uint32_t uid;  // final_identity; inside
   std::uint32_t gid;
   std::uint64_t keep_capabilities;  // a bit set; 0 in a sandbox

@@ -1,10 +1,10 @@
-// The seccomp profiles, compiled once by libseccomp into bytes that children load.
+// The seccomp profiles, as instructions that children load. profile.cc says what they hold; the
+// build compiles it.
 #pragma once
 
 #include <string>
 #include <string_view>
 
-#include "base/error.h"
 #include "isolate/spec.h"
 
 namespace isolate {
@@ -23,12 +23,12 @@ enum class Deadly { notify, kill };
 // ENOSYS.
 enum class SetId { allowed, refused };
 
-// The filter of a sandbox. Only for x86_64 and aarch64; ENOTSUP elsewhere. Takes about 3 ms.
-base::Result<Filter> sandbox_filter(Deadly deadly, SetId set_id = SetId::allowed);
+// The filter of a sandbox. brood is built for x86_64 and aarch64 alone.
+Filter sandbox_filter(Deadly deadly, SetId set_id = SetId::allowed);
 
 // The filter of a zygote: its children still have to mount and to drop powers, so it refuses
 // (EPERM) what neither they nor it ever need. Filters add up, so it is in force in sandboxes too.
-base::Result<Filter> zygote_filter();
+Filter zygote_filter();
 
 // The name of a system call of the native ABI; its number where there is none.
 std::string syscall_name(int number);

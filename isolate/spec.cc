@@ -99,6 +99,16 @@ base::Status set_filter(Plan& plan, const Filter& filter, std::uint32_t flags) {
   return {};
 }
 
+base::Status set_resolver(Plan& plan, const std::string& address) {
+  const std::string line = "nameserver " + address + "\n";
+  if (address.find_first_not_of("0123456789abcdef.:") != std::string::npos ||
+      line.size() >= sizeof plan.resolver) {
+    return base::fail_because("'" + address + "' is no address of a resolver");
+  }
+  std::strcpy(plan.resolver, line.c_str());
+  return {};
+}
+
 Plan empty_plan(const Features& features) {
   Plan plan{};
   plan.magic = kPlanMagic;
@@ -139,8 +149,13 @@ base::Result<Plan> plan_sandbox(const SandboxSpec& spec, const Features& feature
   if (spec.layers) {
     set_steps(plan, {Step::layers});
   }
+  set_steps(plan, {Step::enter_root});
+  if (!spec.resolver.empty()) {
+    BROOD_CHECK(set_resolver(plan, spec.resolver));
+    set_steps(plan, {Step::resolver});
+  }
   set_steps(plan,
-            {Step::enter_root, Step::hostname, Step::loopback, Step::rlimits, Step::bounding_set,
+            {Step::hostname, Step::loopback, Step::rlimits, Step::bounding_set,
              Step::final_identity, Step::capabilities, Step::no_new_privileges, Step::undumpable});
   if (features.landlock_abi > 0) {
     set_steps(plan, {Step::landlock});

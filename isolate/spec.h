@@ -32,6 +32,7 @@ struct SandboxSpec {
   bool writable_root = false;  // Landlock lets it write wherever the modes of its overlay do
   std::uint32_t open_files = 1024;
   std::uint64_t locked_bytes = 64 << 10;
+  std::string resolver{};  // an address that answers DNS; empty: /etc/resolv.conf is the image's
   Filter filter;
 };
 
@@ -39,7 +40,7 @@ struct ZygoteSpec {
   Filter filter;
 };
 
-// Fails when the filter is empty or too long, or a size is 0.
+// Fails when the filter is empty or too long, a size is 0, or the resolver is no address.
 base::Result<Plan> plan_sandbox(const SandboxSpec& spec, const Features& features);
 base::Result<Plan> plan_zygote(const ZygoteSpec& spec, const Features& features);
 

@@ -26,6 +26,7 @@ enum class Step : std::uint32_t {
   code,            // sandbox: the slave mount at which the function's code appears
   layers,          // sandbox: the same for its layers
   enter_root,      // pivot_root, and the host's tree is gone
+  resolver,        // sandbox: /etc/resolv.conf, where its network has a resolver
   // Host name, network
   hostname,
   loopback,
@@ -45,21 +46,37 @@ enum class Step : std::uint32_t {
 };
 
 constexpr const char* step_name(Step step) {
-  constexpr const char* kNames[] = {"none",           "identity",
-                                    "session",        "cgroup_namespace",
-                                    "private_mounts", "attach_root",
-                                    "scratch",        "overlay",
-                                    "devices",        "shared_memory",
-                                    "proc",           "mask_proc",
-                                    "temporary",      "run",
-                                    "code",           "layers",
-                                    "enter_root",     "hostname",
-                                    "loopback",       "rlimits",
-                                    "bounding_set",   "final_identity",
-                                    "capabilities",   "no_new_privileges",
-                                    "undumpable",     "landlock",
-                                    "seccomp",        "die_with_agent",
-                                    "descriptors",    "execute"};
+  constexpr const char* kNames[] = {"none",
+                                    "identity",
+                                    "session",
+                                    "cgroup_namespace",
+                                    "private_mounts",
+                                    "attach_root",
+                                    "scratch",
+                                    "overlay",
+                                    "devices",
+                                    "shared_memory",
+                                    "proc",
+                                    "mask_proc",
+                                    "temporary",
+                                    "run",
+                                    "code",
+                                    "layers",
+                                    "enter_root",
+                                    "resolver",
+                                    "hostname",
+                                    "loopback",
+                                    "rlimits",
+                                    "bounding_set",
+                                    "final_identity",
+                                    "capabilities",
+                                    "no_new_privileges",
+                                    "undumpable",
+                                    "landlock",
+                                    "seccomp",
+                                    "die_with_agent",
+                                    "descriptors",
+                                    "execute"};
   const auto index = static_cast<std::uint32_t>(step);
   return index < sizeof kNames / sizeof *kNames ? kNames[index] : "unknown";
 }

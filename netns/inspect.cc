@@ -3,20 +3,17 @@
 #include <net/if.h>
 #include <netlink/addr.h>
 #include <netlink/cache.h>
-#include <netlink/errno.h>
-#include <netlink/netlink.h>
 #include <netlink/route/addr.h>
 #include <netlink/route/link.h>
 #include <netlink/route/nexthop.h>
 #include <netlink/route/route.h>
-#include <netlink/socket.h>
 
 #include <algorithm>
 #include <array>
-#include <cerrno>
 #include <memory>
 
 #include "netns/namespace.h"
+#include "netns/netlink_socket.h"
 
 namespace netns {
 
@@ -25,24 +22,7 @@ using base::Status;
 
 namespace {
 
-using Socket = std::unique_ptr<nl_sock, decltype([](nl_sock* socket) { nl_socket_free(socket); })>;
 using Cache = std::unique_ptr<nl_cache, decltype([](nl_cache* cache) { nl_cache_free(cache); })>;
-
-tl::unexpected<base::Error> fail_netlink(const std::string& operation, int code) {
-  return base::fail_because(operation + ": " + nl_geterror(code));
-}
-
-// Inside the namespace already: a socket belongs to the one it is made in.
-Result<Socket> connect() {
-  Socket socket(nl_socket_alloc());
-  if (!socket) {
-    return base::fail(base::Error("nl_socket_alloc", ENOMEM));
-  }
-  if (const int code = nl_connect(socket.get(), NETLINK_ROUTE); code < 0) {
-    return fail_netlink("connect to rtnetlink", code);
-  }
-  return socket;
-}
 
 template <typename Fill>
 Result<Cache> dump(const std::string& what, Fill fill) {
@@ -100,7 +80,7 @@ Result<std::vector<Interface>> list_links(nl_sock* socket) {
 }
 
 Result<std::vector<Interface>> list_interfaces() {
-  BROOD_TRY(const Socket socket, connect());
+  BROOD_TRY(const NetlinkSocket socket, connect_rtnetlink());
   BROOD_TRY(std::vector<Interface> found, list_links(socket.get()));
   BROOD_TRY(const Cache addresses, dump("addresses", [&](nl_cache** cache) {
               return rtnl_addr_alloc_cache(socket.get(), cache);
@@ -130,7 +110,7 @@ bool leaves(rtnl_route* route, const std::vector<Interface>& links) {
 }
 
 Result<RouteCount> count_routes() {
-  BROOD_TRY(const Socket socket, connect());
+  BROOD_TRY(const NetlinkSocket socket, connect_rtnetlink());
   BROOD_TRY(const std::vector<Interface> links, list_links(socket.get()));
   BROOD_TRY(const Cache routes, dump("routes", [&](nl_cache** cache) {
               return rtnl_route_alloc_cache(socket.get(), AF_UNSPEC, 0, cache);

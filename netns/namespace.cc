@@ -46,21 +46,40 @@ base::Result<std::uint64_t> identity(int netns_fd) {
   return static_cast<std::uint64_t>(info.st_ino);
 }
 
-base::Status run_inside(int netns_fd, const std::function<base::Status()>& work) {
+namespace {
+
+// A thread that has changed its namespace is no use to anybody else.
+base::Status on_a_thread(const std::function<base::Status()>& work) {
   base::Status result;
-  const auto enter_and_work = [&] {
-    if (::setns(netns_fd, CLONE_NEWNET) != 0) {
-      result = base::fail_errno("setns", "network namespace");
-      return;
-    }
-    result = work();
-  };
   try {
-    std::thread(enter_and_work).join();
+    std::thread([&] { result = work(); }).join();
   } catch (const std::system_error& error) {
     return base::fail(base::Error("start a thread", error.code().value()));
   }
   return result;
+}
+
+}  // namespace
+
+base::Result<base::UniqueFd> make() {
+  base::UniqueFd made;
+  BROOD_CHECK(on_a_thread([&]() -> base::Status {
+    if (::unshare(CLONE_NEWNET) != 0) {
+      return base::fail_errno("unshare", "network namespace");
+    }
+    BROOD_TRY(made, open_own());
+    return {};
+  }));
+  return made;
+}
+
+base::Status run_inside(int netns_fd, const std::function<base::Status()>& work) {
+  return on_a_thread([&]() -> base::Status {
+    if (::setns(netns_fd, CLONE_NEWNET) != 0) {
+      return base::fail_errno("setns", "network namespace");
+    }
+    return work();
+  });
 }
 
 }  // namespace netns

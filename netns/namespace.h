@@ -22,6 +22,10 @@ base::Result<base::UniqueFd> open_own();
 // The inode number that /proc/PID/ns/net shows: equal for descriptors of one namespace.
 base::Result<std::uint64_t> identity(int netns_fd);
 
+// A new one, with nothing but a loopback that is down. It lives as long as a descriptor of it, a
+// process or a socket in it does. Needs CAP_SYS_ADMIN.
+base::Result<base::UniqueFd> make();
+
 // Runs `work` on a helper thread inside the namespace of `netns_fd` (a namespace or a pidfd) and
 // waits for it. Needs CAP_SYS_ADMIN over that namespace and the caller's own. What `work` returns
 // is returned; it must not throw. A socket that it makes stays in that namespace for good.

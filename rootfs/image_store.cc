@@ -294,6 +294,72 @@ Status put_in_place(const ImportRequest& request, const WorkPlace& place) {
              : Status(fail_errno("renameat2", aside));
 }
 
+// --- from an image to an archive -----------------------------------------------------------------
+
+Status run_tool(const WorkPlace& place, std::vector<std::string> arguments) {
+  BROOD_TRY([[maybe_unused]] const std::string said,
+            run_confined({.arguments = std::move(arguments),
+                          .work = place.files(),
+                          .capabilities = {CAP_DAC_OVERRIDE}}));
+  return {};
+}
+
+std::vector<std::string> config_arguments(const ImageConfig& config) {
+  std::vector<std::string> arguments{kUmoci, "config", "--image", "/work/layout:image"};
+  const auto each = [&](const char* flag, const std::vector<std::string>& values) {
+    for (const std::string& value : values) {
+      arguments.push_back(std::string(flag) + "=" + value);
+    }
+  };
+  const auto one = [&](const char* flag, const std::string& value) {
+    if (!value.empty()) {
+      arguments.push_back(std::string(flag) + "=" + value);
+    }
+  };
+  each("--config.entrypoint", config.entrypoint);
+  each("--config.cmd", config.command);
+  each("--config.env", config.environment);
+  one("--config.workingdir", config.directory);
+  one("--config.user", config.user);
+  one("--config.stopsignal", config.stop_signal);
+  return arguments;
+}
+
+// Of /work/image.tar, as its only layer.
+Status make_layout(const WorkPlace& place, const ImageConfig& config) {
+  for (const char* program : {kSkopeo, kUmoci}) {
+    BROOD_CHECK(require(program));
+  }
+  BROOD_CHECK(run_tool(place, {kUmoci, "init", "--layout", "/work/layout"}));
+  BROOD_CHECK(run_tool(place, {kUmoci, "new", "--image", "/work/layout:image"}));
+  BROOD_CHECK(run_tool(
+      place, {kUmoci, "raw", "add-layer", "--image", "/work/layout:image", "/work/image.tar"}));
+  return run_tool(place, config_arguments(config));
+}
+
+Status make_archive(const WorkPlace& place, const std::string& destination) {
+  return run_tool(place, {kSkopeo, "--tmpdir", "/work", "copy", "--quiet", "oci:/work/layout:image",
+                          destination});
+}
+
+Status copy_out(const std::string& made, const std::string& file) {
+  BROOD_TRY(const UniqueFd from, base::open_at(AT_FDCWD, made, O_RDONLY | O_NOFOLLOW));
+  BROOD_TRY(const UniqueFd to, base::open_at(AT_FDCWD, file, O_WRONLY | O_CREAT | O_EXCL, 0644));
+  for (;;) {
+    // Not copy_file_range: that stays within one kind of file system.
+    const ssize_t copied = ::sendfile(to.get(), from.get(), nullptr, 64 << 20);
+    if (copied == 0) {
+      return {};
+    }
+    if (interrupted() || (copied < 0 && errno != EINTR)) {
+      Status failed = interrupted() ? Status(fail_because("interrupted"))
+                                    : Status(fail_errno("sendfile", file));
+      ::unlink(file.c_str());
+      return failed;
+    }
+  }
+}
+
 std::uint64_t size_of(int dir_fd, const std::string& name) {
   const auto text = base::read_file_at(dir_fd, name + "/" + kManifestFile, kManifestLimit);
   const auto manifest = text ? parse_manifest(*text) : fail(text.error());
@@ -458,8 +524,8 @@ Result<std::uint64_t> prune_images(const std::string& images_dir) {
   return freed;
 }
 
-Status export_image(const std::string& images_dir, const std::string& name,
-                    const std::string& file) {
+Status export_image(const std::string& images_dir, const std::string& name, const std::string& file,
+                    ExportFormat format) {
   BROOD_TRY(const Image image, use_image(images_dir, name));
   BROOD_TRY(const WorkPlace place, WorkPlace::make(images_dir));
   BROOD_TRY(
@@ -469,21 +535,14 @@ Status export_image(const std::string& images_dir, const std::string& name,
                     .work = place.files(),
                     .input = images_dir + "/" + name + "/" + kTreeDirectory,
                     .capabilities = {CAP_DAC_OVERRIDE}}));
-  BROOD_TRY(const UniqueFd from,
-            base::open_at(AT_FDCWD, place.files() + "/image.tar", O_RDONLY | O_NOFOLLOW));
-  BROOD_TRY(const UniqueFd to, base::open_at(AT_FDCWD, file, O_WRONLY | O_CREAT | O_EXCL, 0644));
-  for (;;) {
-    // Not copy_file_range: that stays within one kind of file system.
-    const ssize_t copied = ::sendfile(to.get(), from.get(), nullptr, 1 << 30);
-    if (copied == 0) {
-      return {};
-    }
-    if (copied < 0 && errno != EINTR) {
-      Status failed = fail_errno("sendfile", file);
-      ::unlink(file.c_str());
-      return failed;
-    }
+  if (format != ExportFormat::tree) {
+    BROOD_CHECK(make_layout(place, image.manifest.config));
+    BROOD_CHECK(make_archive(place, format == ExportFormat::oci
+                                        ? "oci-archive:/work/whole.tar:" + name
+                                        : "docker-archive:/work/whole.tar:" + name + ":latest"));
   }
+  return copy_out(place.files() + (format == ExportFormat::tree ? "/image.tar" : "/whole.tar"),
+                  file);
 }
 
 }  // namespace rootfs

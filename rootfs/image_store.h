@@ -62,8 +62,14 @@ base::Status remove_image(const std::string& images_dir, const std::string& name
 // any more. Answers the bytes that were freed.
 base::Result<std::uint64_t> prune_images(const std::string& images_dir);
 
-// A tar of the image's tree with its owners and modes, to `file`, which must not be there.
+enum class ExportFormat {
+  tree,    // a tar of the image's tree, with its owners and modes
+  oci,     // an OCI image layout in a tar, of one layer, with what the image says of itself
+  docker,  // what `docker load` reads: the same, named NAME:latest
+};
+
+// To `file`, which must not be there, and is there whole or not at all.
 base::Status export_image(const std::string& images_dir, const std::string& name,
-                          const std::string& file);
+                          const std::string& file, ExportFormat format = ExportFormat::tree);
 
 }  // namespace rootfs

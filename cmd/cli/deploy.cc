@@ -2,6 +2,8 @@
 #include <unistd.h>
 
 #include <CLI/CLI.hpp>
+#include <algorithm>
+#include <chrono>
 #include <filesystem>
 #include <memory>
 #include <nlohmann/json.hpp>
@@ -176,7 +178,8 @@ Outcome<int> deploy(const DeployFlags& flags, const Session& session) {
 
 // A flag's text as JSON: a bare number of processes is a number to the agent, a size is text.
 std::string json_text(std::string_view name, const std::string& text) {
-  const bool counts = name == "pids" || name == "concurrency" || name == "queue";
+  const bool counts =
+      name == "pids" || name == "concurrency" || name == "queue" || name == "network_connections";
   const bool digits = !text.empty() && text.size() < 10 &&
                       text.find_first_not_of("0123456789") == std::string::npos;
   return counts && digits ? std::to_string(std::stoul(text))
@@ -194,17 +197,29 @@ void add_deploy(CLI::App& app, Session& session) {
                    "image with a program of its own");
   for (const SettingName& setting : kSettings) {
     const std::string name(setting.name);
-    if (name == "reuse") {
+    if (name == "reuse" || name == kListSetting) {
       continue;
     }
+    std::string flag = name;
+    std::replace(flag.begin(), flag.end(), '_', '-');
     verb->add_option_function<std::string>(
-            "--" + name,
+            "--" + flag,
             [flags, name](const std::string& text) {
               flags->settings[name] = json_text(name, text);
             },
             std::string(setting.help))
         ->type_name(std::string(setting.placeholder));
   }
+  verb->add_option_function<std::vector<std::string>>(
+          "--allow",
+          [flags](const std::vector<std::string>& list) {
+            flags->settings[std::string(kListSetting)] =
+                Json(list).dump(-1, ' ', false, Json::error_handler_t::replace);
+          },
+          "network nat: this and nothing else; may be repeated")
+      ->type_name("RANGE[:PORT]")
+      ->take_all()
+      ->allow_extra_args(false);
   verb->add_flag_callback(
       "--reuse", [flags] { flags->settings["reuse"] = "true"; },
       "keep an instance for the next invocation (the default)");

@@ -78,6 +78,12 @@ Table description_of(const Json& function) {
   for (const char* key : {"handler", "network"}) {
     table.add({key, settings.at(key)});
   }
+  for (const Json& entry : settings.at("allow")) {
+    table.add({"allow", escape_controls(entry.get<std::string>())});
+  }
+  if (const auto rate = settings.at("network_rate").get<std::uint64_t>(); rate != 0) {
+    table.add({"network rate", base::format_bytes(rate) + "/s"});
+  }
   table.add({"memory", base::format_bytes(settings.at("memory"))});
   table.add({"cpu", cpu_text(settings.at("cpu"))});
   for (const char* key : {"timeout", "idle"}) {

@@ -3,6 +3,7 @@
 
 #include <CLI/CLI.hpp>
 #include <filesystem>
+#include <map>
 #include <memory>
 #include <nlohmann/json.hpp>
 
@@ -29,6 +30,7 @@ struct ImageFlags {
   std::string reference;
   std::string credentials;
   std::string output;
+  rootfs::ExportFormat format = rootfs::ExportFormat::tree;
   bool replace = false;
   bool no_tls_verify = false;
   bool json = false;
@@ -159,7 +161,7 @@ Outcome<int> prune(const ImageFlags& flags) {
 Outcome<int> export_one(const ImageFlags& flags) {
   CLI_TRY([[maybe_unused]] const int root, need_root("image export"));
   rootfs::note_signals();
-  return outcome_of(rootfs::export_image(flags.images, flags.name, flags.output));
+  return outcome_of(rootfs::export_image(flags.images, flags.name, flags.output, flags.format));
 }
 
 using Verb = Outcome<int> (*)(const ImageFlags&);
@@ -216,9 +218,18 @@ void add_image(CLI::App& app, Session& session) {
       add(*group, session, flags, "prune",
           "Remove what broken imports left, and replaced images that nothing uses any more", prune);
 
-  verb = add(*group, session, flags, "export", "The image's tree as a tar", export_one);
+  verb = add(*group, session, flags, "export", "An image as a file, for others", export_one);
   verb->add_option("name", flags->name)->required();
   verb->add_option("-o,--output", flags->output, "a file that is not there yet")->required();
+  const std::map<std::string, rootfs::ExportFormat> formats{
+      {"tar", rootfs::ExportFormat::tree},
+      {"oci", rootfs::ExportFormat::oci},
+      {"docker", rootfs::ExportFormat::docker}};
+  verb->add_option(
+          "--format", flags->format,
+          "tar: its tree alone; oci: an OCI layout in a tar; docker: for docker load [tar]")
+      ->type_name("FORMAT")
+      ->transform(CLI::CheckedTransformer(formats).description(""));
 }
 
 }  // namespace cli

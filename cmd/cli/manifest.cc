@@ -29,6 +29,19 @@ std::string json_of(const toml::node& node) {
   return {};
 }
 
+// A list of texts; empty when it is none.
+std::string json_of_list(const toml::node& node) {
+  Json list = Json::array();
+  const toml::array* entries = node.as_array();
+  if (entries == nullptr) return {};
+  for (const toml::node& entry : *entries) {
+    const auto text = entry.value_exact<std::string>();
+    if (!text) return {};
+    list.push_back(*text);
+  }
+  return list.dump();
+}
+
 Outcome<std::map<std::string, std::string>> environment_of(const toml::node& node,
                                                            const std::string& file) {
   std::map<std::string, std::string> environment;
@@ -76,7 +89,7 @@ Outcome<bool> take(std::string_view key, const toml::node& node, const std::stri
     manifest.env_file = node.value_exact<std::string>().value_or("");
     return !manifest.env_file.empty();
   }
-  const std::string json = json_of(node);
+  const std::string json = key == kListSetting ? json_of_list(node) : json_of(node);
   manifest.settings[std::string(key)] = json;
   return !json.empty();
 }

@@ -17,6 +17,9 @@
 
 namespace cli {
 
+// The one that is a list.
+constexpr std::string_view kListSetting = "allow";
+
 // A setting of a deployment: its name here, as a flag and as a field of the API (which calls `env`
 // `environment`), and what kind of value it is.
 struct SettingName {
@@ -24,7 +27,7 @@ struct SettingName {
   std::string_view placeholder;
   std::string_view help;
 };
-constexpr std::array<SettingName, 12> kSettings{{
+constexpr std::array<SettingName, 15> kSettings{{
     {"runtime", "NAME",
      "the language environment it runs in; auto: chosen from a Python handler's imports"},
     {"handler", "MODULE.FUNCTION", "what is called; of a native function, the program to run"},
@@ -36,7 +39,10 @@ constexpr std::array<SettingName, 12> kSettings{{
     {"concurrency", "N", "instances at once"},
     {"queue", "N", "invocations that may wait for an instance"},
     {"idle", "TIME", "how long an instance is kept for the next invocation"},
-    {"network", "MODE", "none: no network but a loopback of its own"},
+    {"network", "MODE", "none, nat, or host-loopback:PORT,…: services of this host"},
+    {"allow", "RANGE[:PORT]", "network nat: this and nothing else; may be repeated"},
+    {"network_rate", "SIZE", "network nat: at most this much a second, each way"},
+    {"network_connections", "N", "network nat: at most this many connections at once"},
     {"reuse", "BOOL", "keep an instance for the next invocation"},
 }};
 

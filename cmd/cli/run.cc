@@ -61,6 +61,11 @@ struct RunFlags {
   std::string name;
   std::string stop_signal;
   std::string detach_keys = kDetachKeys;
+  std::string network;
+  std::vector<std::string> allow;
+  std::vector<std::string> publish;
+  std::string network_rate;
+  unsigned network_connections = 0;
 };
 
 void put(Json& document, const char* key, const std::string& text) {
@@ -187,6 +192,17 @@ Outcome<std::string> document_of(const RunFlags& flags, std::vector<base::Unique
   put(document, "cpu", flags.cpu);
   put(document, "timeout", flags.timeout);
   put(document, "file_size", flags.file_size);
+  put(document, "network", flags.network);
+  put(document, "network_rate", flags.network_rate);
+  if (!flags.allow.empty()) {
+    document["allow"] = flags.allow;
+  }
+  if (!flags.publish.empty()) {
+    document["publish"] = flags.publish;
+  }
+  if (flags.network_connections > 0) {
+    document["network_connections"] = flags.network_connections;
+  }
   if (flags.pids > 0) {
     document["pids"] = flags.pids;
   }
@@ -245,6 +261,9 @@ Outcome<std::uint64_t> check(const RunFlags& flags) {
     return fail(Exit::usage,
                 "--output-limit and --stats-json are of a command that is waited for; of a "
                 "detached one `brood inspect` has the statistics");
+  }
+  if (flags.standalone && !flags.network.empty() && flags.network != "none") {
+    return fail(Exit::usage, "--network wants an agent: --standalone has no router to join");
   }
   if (flags.terminal && !flags.detach && !is_terminal(Standard::input)) {
     return fail(Exit::usage, "-t wants a terminal, and standard input is none");
@@ -394,6 +413,25 @@ void add_run(CLI::App& app, Session& session) {
       ->allow_extra_args(false);
   verb->add_flag("--read-only", flags->read_only,
                  "its root cannot be written to; /tmp, /dev/shm, binds and tmpfs can");
+  verb->add_option("--network,--net", flags->network,
+                   "none, nat, or host-loopback:PORT,…: services of this host; none")
+      ->type_name("MODE");
+  verb->add_option("--allow", flags->allow,
+                   "network nat: this and nothing else; may be repeated; all that is public")
+      ->type_name("RANGE[:PORT[/tcp|udp]]")
+      ->take_all()
+      ->allow_extra_args(false);
+  verb->add_option("-p,--publish", flags->publish,
+                   "network nat: a port of this host that leads to one of it; may be repeated")
+      ->type_name("[ADDR:]HOSTPORT:PORT[/udp]")
+      ->take_all()
+      ->allow_extra_args(false);
+  verb->add_option("--network-rate", flags->network_rate,
+                   "network nat: at most this much a second, each way; no limit")
+      ->type_name("SIZE");
+  verb->add_option("--network-connections", flags->network_connections,
+                   "network nat: at most this many at once; 1024")
+      ->type_name("N");
   verb->add_option("--cpu-seconds", flags->cpu_seconds,
                    "killed after this much processor time; never")
       ->type_name("N");
@@ -414,8 +452,8 @@ void add_run(CLI::App& app, Session& session) {
       ->type_name("NAME");
   const CLI::Option* remove = verb->add_flag(
       "--rm", flags->remove,
-      "nothing is known of it after its end; so where it is not detached, and --rm=false keeps how "
-      "it ended until `brood rm`");
+      "forget it when it has ended; so unless it is detached, and --rm=false keeps how it ended "
+      "until `brood rm`");
   verb->add_option("--stop-signal", flags->stop_signal,
                    "what `brood stop` sends first; what the image says, or TERM")
       ->type_name("SIGNAL");

@@ -60,6 +60,8 @@ std::map<std::string, std::string> good_settings() {
           {"fs.protected_fifos", "2"},
           {"fs.protected_regular", "2"},
           {"fs.suid_dumpable", "2"},
+          {"net.ipv4.ip_forward", "1"},
+          {"net.ipv6.conf.all.forwarding", "1"},
           {"dev.tty.legacy_tiocsti", "0"},
           {"net.ipv4.conf.all.rp_filter", "1"},
           {"net.ipv4.conf.eth0.rp_filter", "0"},
@@ -211,6 +213,8 @@ TEST_CASE("each setting that is off is told with the command that mends it") {
                                                   {"fs.protected_fifos", "0"},
                                                   {"fs.protected_regular", "0"},
                                                   {"fs.suid_dumpable", "1"},
+                                                  {"net.ipv4.ip_forward", "0"},
+                                                  {"net.ipv6.conf.all.forwarding", "0"},
                                                   {"dev.tty.legacy_tiocsti", "1"}};
   for (const auto& [name, value] : bad) {
     INFO(name);

@@ -25,6 +25,8 @@ KeptCommand whole() {
   command.request.binds = {{.target = "/data", .read_only = true}};
   command.request.tmpfs = {{.target = "/s", .bytes = 8192, .mode = 0750, .exec = true}};
   command.request.read_only = true;
+  command.request.network = {.mode = "nat", .allow = {"192.0.2.0/24:443"}, .rate = 1 << 20};
+  command.request.publish = {"8080:80"};
   command.request.detached = command.request.keep = true;
   command.request.stop_signal = "SIGINT";
   command.state = KeptCommand::State::ended;

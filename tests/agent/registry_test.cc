@@ -62,7 +62,10 @@ TEST_CASE("a function comes back after a restart with everything it was deployed
       .queue = 0,
       .reuse = false,
       .idle = std::chrono::milliseconds(1),
-      .network = "none",
+      .network = "nat",
+      .allow = {"192.0.2.0/24:443", "[2001:db8::/32]:53/udp"},
+      .network_rate = 1ULL << 40,
+      .network_connections = 65'535,
       .environment = {{"KEY", "va'l\"ue\n"}, {"GR\u00dcSSE", "\u4f60"}, {"EMPTY", ""}},
       .layers = {"fonts", "common"}};
   function.layer_digests = {std::string(64, 'c'), std::string(64, 'd')};
@@ -84,7 +87,10 @@ TEST_CASE("a function comes back after a restart with everything it was deployed
   CHECK(all[0].settings.queue == 0);
   CHECK_FALSE(all[0].settings.reuse);
   CHECK(all[0].settings.idle.count() == 1);
-  CHECK(all[0].settings.network == "none");
+  CHECK(all[0].settings.network == "nat");
+  CHECK(all[0].settings.allow == function.settings.allow);
+  CHECK(all[0].settings.network_rate == 1ULL << 40);
+  CHECK(all[0].settings.network_connections == 65'535);
   CHECK(all[0].settings.environment == function.settings.environment);
   CHECK(all[0].settings.layers == function.settings.layers);
   CHECK(all[0].layer_digests == function.layer_digests);

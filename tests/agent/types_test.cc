@@ -52,6 +52,8 @@ TEST_CASE("settings out of bounds are refused by the field's name") {
   CHECK(problem([](auto& s) { s.concurrency = 0; }).find("concurrency") == 0);
   CHECK(problem([](auto& s) { s.queue = 10'001; }).find("queue") == 0);
   CHECK(problem([](auto& s) { s.network = "host"; }).find("network") == 0);
+  CHECK(problem([](auto& s) { s.allow = {"192.0.2.1"}; }).find("allow") == 0);
+  CHECK(problem([](auto& s) { s.network_rate = 1; }).find("allow, network_rate") == 0);
   for (const char* handler : {"/abs", "../x", "a/../b", "a//b", "a/", "./a", "."}) {
     INFO(handler);
     CHECK(problem([&](auto& s) { s.handler = handler; }).find("handler") == 0);

@@ -37,7 +37,8 @@ TEST_CASE("every field of a deployment is read, sizes and times as text") {
   const auto request = deploy_with(
       R"("runtime": "python3", "handler": "app.go", "memory": "64MiB", "cpu": "500m",
          "timeout": "1.5s", "pids": 16, "environment": {"A": "1", "B": ""}, "concurrency": 3,
-         "queue": 0, "reuse": false, "idle": "2m", "network": "none")");
+         "queue": 0, "reuse": false, "idle": "2m", "network": "nat",
+         "allow": ["192.0.2.1:443"], "network_rate": "1MiB", "network_connections": 7)");
   REQUIRE(request);
   const agent::FunctionSettings& settings = request->settings;
   CHECK(settings.handler == "app.go");
@@ -50,6 +51,10 @@ TEST_CASE("every field of a deployment is read, sizes and times as text") {
   CHECK(settings.queue == 0);
   CHECK_FALSE(settings.reuse);
   CHECK(settings.idle == std::chrono::minutes(2));
+  CHECK(settings.network == "nat");
+  CHECK(settings.allow == std::vector<std::string>{"192.0.2.1:443"});
+  CHECK(settings.network_rate == 1 << 20);
+  CHECK(settings.network_connections == 7);
 }
 
 TEST_CASE("sizes and times may be numbers: bytes, CPUs, seconds") {
@@ -68,6 +73,8 @@ TEST_CASE("what a function is described with can be deployed again") {
   function.settings.milli_cpu = 1234;
   function.settings.timeout = std::chrono::milliseconds(1);
   function.settings.environment = {{"K", "v"}};
+  function.settings.network = "nat";
+  function.settings.allow = {"192.0.2.1:443/tcp"};
   Json body = Json::parse(api::function_json(function))["settings"];
   body["code"] = kCode;
   const auto request = parse_deploy("f", body.dump());
@@ -75,6 +82,7 @@ TEST_CASE("what a function is described with can be deployed again") {
   CHECK(request->settings.milli_cpu == 1234);
   CHECK(request->settings.timeout == std::chrono::milliseconds(1));
   CHECK(request->settings.environment == function.settings.environment);
+  CHECK(request->settings.allow == function.settings.allow);
 }
 
 TEST_CASE("a field that is unknown, doubled or of the wrong type is refused by name") {

@@ -404,6 +404,24 @@ TEST_CASE("run's flags reach the agent, and what follows the command is the comm
   CHECK(request.arguments == std::vector<std::string>{"true", "--timeout", "1s"});
 }
 
+TEST_CASE("run's and deploy's networks reach the agent") {
+  LiveServer server;
+  REQUIRE(brood(server, {"run", "--network", "nat", "--allow", "192.0.2.1:443", "--allow",
+                         "2001:db8::/32", "-p", "8080:80", "--network-rate", "1MiB",
+                         "--network-connections", "9", "--", "true"})
+              .exit == 0);
+  const auto request =
+      server.on_loop([](FakeService& fake, api::Server&) { return fake.commands.back(); });
+  CHECK(request.network.mode == "nat");
+  CHECK(request.network.allow == std::vector<std::string>{"192.0.2.1:443", "2001:db8::/32"});
+  CHECK(request.network.rate == 1 << 20);
+  CHECK(request.network.connections == 9);
+  CHECK(request.publish == std::vector<std::string>{"8080:80"});
+  const Ran alone = brood(server, {"run", "--standalone", "--network", "nat", "--", "true"});
+  CHECK(alone.exit != 0);
+  CHECK_THAT(alone.err, Contains("--network wants an agent"));
+}
+
 TEST_CASE("what keeps a command from running is exit status 125") {
   LiveServer server;
   const Ran missing = brood(server, {"run", "--image", "missing", "--", "true"});

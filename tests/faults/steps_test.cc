@@ -27,12 +27,12 @@ std::vector<std::string> names_of(const isolate::Plan& plan) {
 
 // As the agent plans on this host, so that a step added there is met here.
 std::vector<std::string> sandbox_steps() {
-  const auto filter = isolate::sandbox_filter(isolate::Deadly::kill).value();
+  const auto filter = isolate::sandbox_filter(isolate::Deadly::kill);
   return names_of(
       isolate::plan_sandbox({.layers = true, .filter = filter}, isolate::probe_features()).value());
 }
 std::vector<std::string> zygote_steps() {
-  const auto filter = isolate::zygote_filter().value();
+  const auto filter = isolate::zygote_filter();
   return names_of(isolate::plan_zygote({.filter = filter}, isolate::probe_features()).value());
 }
 

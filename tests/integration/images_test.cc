@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <catch2/catch.hpp>
+#include <csignal>
 #include <cstdlib>
 #include <filesystem>
 #include <optional>
@@ -194,4 +195,41 @@ TEST_CASE("an image of Debian's packages, pushed and pulled, runs unmodified, an
   INFO(answer.body);
   CHECK(answer.ok());
   CHECK(answer.body == "HELLO");
+}
+
+TEST_CASE("an import that is interrupted leaves nothing") {
+  const Images images;
+  images.shell(
+      "mkdir -p many/files && cd many/files && seq 60000 | xargs touch && cd ../.. && "
+      "tar -C many -cf many.tar . && rm -rf many");
+  Running importing({"image", "import", images.path("many.tar"), "--images", images.directory()});
+  // It is being unpacked: what is made is there in part.
+  REQUIRE(soon([&] {
+    for (const auto& place : fs::directory_iterator(images.directory())) {
+      const fs::path unpacked = place.path() / "files/rootfs/files";
+      if (place.path().filename().string().starts_with(".import-") && fs::exists(unpacked)) {
+        return true;
+      }
+    }
+    return false;
+  }));
+  importing.signal(SIGINT);
+  CHECK(importing.wait() != 0);
+  std::vector<std::string> left;
+  for (const auto& place : fs::directory_iterator(images.directory())) {
+    left.push_back(place.path().filename());
+  }
+  CHECK(left == std::vector<std::string>{"said"});
+}
+
+TEST_CASE("an import that would fill the disk is ended, says so, and leaves nothing") {
+  const Images images;
+  // 256 MiB have to be left, of which this tmpfs, seen by nobody else, has little more.
+  images.shell(
+      "mkdir big small && head -c 100000000 /dev/urandom >big/data && tar -C big -cf big.tar . && "
+      "unshare --mount sh -c 'mount -t tmpfs -o size=300m tmpfs small; " +
+      brood_program() +
+      " image import big.tar --images \"$PWD\"/small 2>said && exit 1; ls -A small >left'");
+  CHECK_THAT(base::read_file(images.path("said")).value(), Contains("MiB are left"));
+  CHECK(base::read_file(images.path("left")).value().empty());
 }

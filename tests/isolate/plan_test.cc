@@ -118,6 +118,19 @@ TEST_CASE("a specification without a bound is refused") {
   CHECK_FALSE(isolate::plan_sandbox({.filter = isolate::Filter(isolate::kMaxFilter + 1)}, kModern));
 }
 
+TEST_CASE("a resolver is an address, and has a step only where there is one") {
+  CHECK_FALSE(has(sandbox_plan(), Step::resolver));
+  const auto plan =
+      isolate::plan_sandbox({.resolver = "10.231.0.1", .filter = kFilter}, kModern).value();
+  CHECK(has(plan, Step::resolver));
+  CHECK(std::string(plan.resolver) == "nameserver 10.231.0.1\n");
+  for (const char* address : {"10.0.0.1\noptions x", "example.com", "10.0.0.1 "}) {
+    CHECK_FALSE(isolate::plan_sandbox({.resolver = address, .filter = kFilter}, kModern));
+  }
+  CHECK_FALSE(
+      isolate::plan_sandbox({.resolver = std::string(80, '1'), .filter = kFilter}, kModern));
+}
+
 TEST_CASE("bytes that are no plan are refused before any step") {
   brood_child_values values{};
   brood_setup_report report{};

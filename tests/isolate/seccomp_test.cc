@@ -13,7 +13,9 @@
 
 #include <catch2/catch.hpp>
 #include <cerrno>
+#include <cstring>
 
+#include "isolate/profile.h"
 #include "tests/support/filter_verdict.h"
 
 namespace {
@@ -40,7 +42,7 @@ std::uint32_t verdict(const isolate::Filter& filter, long number,
 }
 
 const isolate::Filter& filter() {
-  static const isolate::Filter kFilter = isolate::sandbox_filter(isolate::Deadly::notify).value();
+  static const isolate::Filter kFilter = isolate::sandbox_filter(isolate::Deadly::notify);
   return kFilter;
 }
 
@@ -86,13 +88,13 @@ TEST_CASE("calls that only an attacker makes are told to the agent") {
        {SYS_kexec_load, SYS_init_module, SYS_reboot, SYS_open_by_handle_at, SYS_swapon}) {
     CHECK(verdict(filter(), number) == SECCOMP_RET_USER_NOTIF);
   }
-  const auto without_notify = isolate::sandbox_filter(isolate::Deadly::kill).value();
+  const auto without_notify = isolate::sandbox_filter(isolate::Deadly::kill);
   CHECK(verdict(without_notify, SYS_reboot) == SECCOMP_RET_KILL_PROCESS);
 }
 
 TEST_CASE("a zygote's filter does not speak over a sandbox's") {
   // Filters add up, and the kernel takes an errno before a notification.
-  const auto zygote = isolate::zygote_filter().value();
+  const auto zygote = isolate::zygote_filter();
   for (const long number : {SYS_kexec_load, SYS_init_module, SYS_finit_module, SYS_delete_module,
                             SYS_reboot, SYS_swapon, SYS_swapoff, SYS_open_by_handle_at, SYS_acct}) {
     INFO(isolate::syscall_name(static_cast<int>(number)));
@@ -162,13 +164,13 @@ TEST_CASE("prctl and personality pass only with operations that are listed") {
 
 TEST_CASE("filters fit a plan, and are short enough to load fast") {
   CHECK(filter().size() < 1000);
-  CHECK(isolate::zygote_filter().value().size() < 200);
+  CHECK(isolate::zygote_filter().size() < 200);
 }
 
 TEST_CASE(
     "where set-id bits are refused, no call makes a file with one, and all else is as it was") {
   const isolate::Filter strict =
-      isolate::sandbox_filter(isolate::Deadly::notify, isolate::SetId::refused).value();
+      isolate::sandbox_filter(isolate::Deadly::notify, isolate::SetId::refused);
   const std::uint32_t refused = SECCOMP_RET_ERRNO | EPERM;
   for (const std::uint64_t mode : {04755U, 02755U, 06777U}) {
     CAPTURE(mode);
@@ -198,4 +200,19 @@ TEST_CASE(
     CHECK(verdict(strict, number, {}, 0x40000003 /* i386 */) ==
           verdict(filter(), number, {}, 0x40000003));
   }
+}
+
+TEST_CASE("the filters that were built in are those that the profile says") {
+  const auto same = [](const isolate::Filter& built_in, const isolate::Filter& compiled) {
+    return built_in.size() == compiled.size() && !built_in.empty() &&
+           std::memcmp(built_in.data(), compiled.data(), built_in.size() * sizeof(sock_filter)) ==
+               0;
+  };
+  for (const auto deadly : {isolate::Deadly::notify, isolate::Deadly::kill}) {
+    for (const auto set_id : {isolate::SetId::allowed, isolate::SetId::refused}) {
+      CHECK(same(isolate::sandbox_filter(deadly, set_id),
+                 isolate::compile_sandbox_filter(deadly, set_id).value()));
+    }
+  }
+  CHECK(same(isolate::zygote_filter(), isolate::compile_zygote_filter().value()));
 }

@@ -319,6 +319,46 @@ TEST_CASE("what is exported comes back as it was") {
   fs::remove(elsewhere);
 }
 
+TEST_CASE("an image goes out as others take it, with what it says of itself, and comes back") {
+  const Store store;
+  store.shell(std::string(kMakeImage) + "tar -C a -cf one.tar .");
+  auto request = store.request("one.tar");
+  const auto plain = rootfs::import_image(request);
+  REQUIRE(plain);
+  REQUIRE(rootfs::export_image(store.images(), "image", store.path("plain.oci"),
+                               rootfs::ExportFormat::oci));
+  // By umoci, as anybody would give it a configuration.
+  store.shell(
+      "skopeo copy --quiet oci-archive:plain.oci oci:given:x && umoci config --image given:x "
+      "--config.entrypoint=/bin/tool --config.entrypoint='two words' --config.cmd=a --config.cmd=b "
+      "--config.env=K=V --config.workingdir=/w --config.user=7:8 --config.stopsignal=SIGINT");
+  const auto configured = store.request("given", "configured");
+  const auto first = rootfs::import_image(configured);
+  REQUIRE(first);
+  CHECK(first->digest == plain->digest);
+  CHECK(first->config.entrypoint == std::vector<std::string>{"/bin/tool", "two words"});
+  for (const auto& [format, file, kind] :
+       {std::tuple{rootfs::ExportFormat::oci, "out.oci", rootfs::SourceKind::oci_archive},
+        {rootfs::ExportFormat::docker, "out.docker", rootfs::SourceKind::docker_archive}}) {
+    CAPTURE(file);
+    REQUIRE(rootfs::export_image(store.images(), "configured", store.path(file), format));
+    CHECK(rootfs::source_kind(store.images(), store.path(file)).value() == kind);
+    auto back = store.request(file, std::string("back-") + file);
+    back.kind = kind;
+    const auto again = rootfs::import_image(back);
+    REQUIRE(again);
+    CHECK(again->digest == first->digest);
+    CHECK(again->config == first->config);
+  }
+  store.shell(
+      "skopeo inspect --raw docker-archive:out.docker >raw.json && "
+      "skopeo inspect oci-archive:out.oci:configured | grep -q '\"Architecture\"'");
+  CHECK(!rootfs::export_image(store.images(), "configured", store.path("out.oci"),
+                              rootfs::ExportFormat::oci));
+  CHECK(store.there() ==
+        std::vector<std::string>{"back-out.docker", "back-out.oci", "configured", "image"});
+}
+
 TEST_CASE("a program that reads what is hostile finds nothing of the host's around it") {
   const Store store;
   store.shell("mkdir work; mknod work/zero c 1 5; cp /usr/bin/true work/true");

@@ -413,9 +413,15 @@ tl::expected<void, agent::Failure> FakeService::set_paused(std::string_view sand
 }
 
 std::vector<agent::SandboxStatus> FakeService::sandboxes() const {
-  agent::SandboxStatus pool{"sb-1", "python3", "",   "",      "",    "pool",
-                            4711,   100'000,   1500, 7 << 20, 12'000};
+  agent::SandboxStatus pool{"sb-1",  "python3", "",      "",     "", "pool", 4711,
+                            100'000, 1500,      7 << 20, 12'000, {}, {}};
   agent::SandboxStatus running = pool;
+  running.addresses = {"10.231.1.0", "fd62:726f:6f64::100"};
+  running.network = {.sent_bytes = 840,
+                     .sent_packets = 10,
+                     .received_bytes = 420,
+                     .received_packets = 5,
+                     .denied_packets = 1};
   running.id = "sb-2";
   running.function = "echo";
   running.state = "running";
