@@ -328,7 +328,8 @@ TEST_CASE("whoever waits for a command that is kept is told when the agent stops
     return std::count_if(known["commands"].begin(), known["commands"].end(),
                          [](const Json& one) { return one["state"] == "running"; }) == 3;
   }));
-  std::this_thread::sleep_for(std::chrono::milliseconds(100));  // until all of them wait
+  // Until the last of them waits, too.
+  std::this_thread::sleep_for(std::chrono::duration<double>(0.7 * slowness()));
   agent.stop();
   for (std::size_t i = 0; i < 2; ++i) {
     const Ran ran = waiting[i].get();
