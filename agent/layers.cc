@@ -67,7 +67,7 @@ void Layers::answer(Completion<Layer> done, Failure failure) {
                                              bool) { done(tl::unexpected(failure)); });
 }
 
-void Layers::publish(Layer layer, Completion<Layer> done) {
+void Layers::publish(const Layer& layer, Completion<Layer> done) {
   if (auto problem = validate_name(layer.name); !problem.empty()) {
     return answer(std::move(done), {400, "invalid_argument", "name: " + problem});
   }

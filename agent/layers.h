@@ -42,7 +42,7 @@ class Layers {
   };
   static base::Result<std::unique_ptr<Layers>> open(Context context);
 
-  void publish(Layer layer, Completion<Layer> done);
+  void publish(const Layer& layer, Completion<Layer> done);
   // 409, naming them, while functions use it.
   void remove(const std::string& name, Completion<Layer> done);
   std::vector<LayerStatus> list() const;

@@ -33,7 +33,7 @@ def ask(host, port, protocol="tcp"):
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     kind = socket.SOCK_STREAM if protocol == "tcp" else socket.SOCK_DGRAM
     with socket.socket(family, kind) as s:
-        s.settimeout(1)
+        s.settimeout(5)
         try:
             s.connect((host, int(port)))
             s.send(b"hello")
@@ -109,7 +109,7 @@ import socket
 def main(event, context):
     family = socket.AF_INET6 if ":" in event["host"] else socket.AF_INET
     with socket.socket(family, socket.SOCK_STREAM) as s:
-        s.settimeout(1)
+        s.settimeout(5)
         try:
             s.connect((event["host"], event["port"]))
             s.send(b"hello")
