@@ -360,7 +360,11 @@ void RuntimePool::refuse_claims(const std::string& problem) {
 void RuntimePool::reap_when_ended(const base::PidRef& init) {
   using boost::asio::posix::stream_descriptor;
   const auto end = std::make_shared<stream_descriptor>(context_.loop);
-  end->assign(::fcntl(init.fd(), F_DUPFD_CLOEXEC, 0));
+  base::UniqueFd copy(::fcntl(init.fd(), F_DUPFD_CLOEXEC, 0));
+  if (!copy) {
+    return;  // no descriptor is left: the next refill reaps it
+  }
+  end->assign(copy.release());
   end->async_wait(stream_descriptor::wait_read,
                   [this, end](const boost::system::error_code& error) {
                     if (!error) {

@@ -216,11 +216,27 @@ void Sandbox::close_zygote_copies() {
 void Sandbox::spawned(base::UniqueFd pidfd) {
   const pid_t pid = base::pid_of(pidfd.get());
   init_ = base::PidRef(pid, std::move(pidfd));
-  end_.assign(::fcntl(init_.fd(), F_DUPFD_CLOEXEC, 0));
+  base::UniqueFd end(::fcntl(init_.fd(), F_DUPFD_CLOEXEC, 0));
+  if (!end) {
+    return end_unwatched();
+  }
+  end_.assign(end.release());
   wait_end();
   if (state_ == State::ending) {
     (void)init_.signal(SIGKILL);
   }
+}
+
+// No descriptor is left to be told of its end by: it ends now, and is looked at until it has.
+void Sandbox::end_unwatched() {
+  constexpr std::chrono::milliseconds kLook{10};
+  (void)init_.signal(SIGKILL);
+  grace_.expires_after(kLook);
+  grace_.async_wait([self = shared_from_this()](const boost::system::error_code& error) {
+    if (!error && self->state_ != State::gone) {
+      self->init_.ended() ? self->gone() : self->end_unwatched();
+    }
+  });
 }
 
 void Sandbox::spawn_failed(std::string problem) {

@@ -167,6 +167,7 @@ class Sandbox : public std::enable_shared_from_this<Sandbox> {
   base::Status order(const brood_order& order, int descriptor);
   void flush();
   void wait_end();
+  void end_unwatched();
   void conn_closed();
   void gone();
 
