@@ -43,9 +43,16 @@ OwnedPid& OwnedPid::operator=(OwnedPid&& other) noexcept {
 
 OwnedPid::~OwnedPid() {
   if (ref_) {
-    (void)ref_.signal(SIGKILL);
-    (void)wait();
+    (void)kill();
   }
+}
+
+// A child that nobody has reaped keeps its number, so that this is it.
+Result<ProcessEnd> OwnedPid::kill() {
+  if (!ref_.signal(SIGKILL)) {
+    (void)::kill(ref_.pid(), SIGKILL);
+  }
+  return wait();
 }
 
 Result<ProcessEnd> OwnedPid::wait() {

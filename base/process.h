@@ -56,6 +56,8 @@ class OwnedPid {
   pid_t pid() const { return ref_.pid(); }
   // Waits until the child has ended, and reaps it.
   Result<ProcessEnd> wait();
+  // Kills it and waits, also where its descriptor cannot be used for that.
+  Result<ProcessEnd> kill();
 
  private:
   PidRef ref_;

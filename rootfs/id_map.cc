@@ -58,10 +58,6 @@ Result<base::OwnedPid> start_holder(char* stack) {
 Result<UniqueFd> make_namespace(const std::string& uid_map, const std::string& gid_map) {
   const auto stack = std::make_unique<char[]>(kStack);
   BROOD_TRY(base::OwnedPid holder, start_holder(stack.get()));
-  const auto kill = [&] {
-    (void)holder.ref().signal(SIGKILL);
-    (void)holder.wait();  // before its stack goes
-  };
   const std::string directory = "/proc/" + std::to_string(holder.pid());
   const auto make = [&]() -> Result<UniqueFd> {
     BROOD_CHECK(base::write_control_at(AT_FDCWD, directory + "/gid_map", gid_map));
@@ -69,7 +65,7 @@ Result<UniqueFd> make_namespace(const std::string& uid_map, const std::string& g
     return base::open_at(AT_FDCWD, directory + "/ns/user", O_RDONLY);
   };
   auto made = make();
-  kill();
+  (void)holder.kill();  // before its stack goes
   return made;
 }
 
