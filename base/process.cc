@@ -49,10 +49,12 @@ OwnedPid::~OwnedPid() {
 
 // A child that nobody has reaped keeps its number, so that this is it.
 Result<ProcessEnd> OwnedPid::kill() {
-  if (!ref_.signal(SIGKILL)) {
+  const Status told = ref_.signal(SIGKILL);
+  if (!told) {
     (void)::kill(ref_.pid(), SIGKILL);
   }
-  return wait();
+  auto end = wait();
+  return told ? std::move(end) : Result<ProcessEnd>(fail(told.error()));
 }
 
 Result<ProcessEnd> OwnedPid::wait() {

@@ -56,7 +56,7 @@ class OwnedPid {
   pid_t pid() const { return ref_.pid(); }
   // Waits until the child has ended, and reaps it.
   Result<ProcessEnd> wait();
-  // Kills it and waits, also where its descriptor cannot be used for that.
+  // Kills it and waits; also where its descriptor cannot be used for that, which then is the error.
   Result<ProcessEnd> kill();
 
  private:

@@ -16,6 +16,8 @@ using base::Status;
 
 namespace {
 
+using Filter = std::unique_ptr<void, decltype([](scmp_filter_ctx ctx) { ::seccomp_release(ctx); })>;
+
 Status empty_bounding_set() {
   for (cap_value_t cap = 0; CAP_IS_SUPPORTED(cap); ++cap) {
     if (::cap_drop_bound(cap) != 0) {
@@ -72,10 +74,24 @@ Status lower_limit(__rlimit_resource_t resource, const char* name, rlim_t soft, 
 
 Status enter_root(int root_fd) {
   if (::fchdir(root_fd) != 0) {
-    return fail_errno("fchdir", "the directory to unpack into");
+    return fail_errno("fchdir", "the root that it was given");
   }
   if (::chroot(".") != 0) {
-    return fail_errno("chroot", "the directory to unpack into");
+    return fail_errno("chroot", "the root that it was given");
+  }
+  return {};
+}
+
+Status allow_only(int (*fill)(scmp_filter_ctx filter)) {
+  const Filter filter(::seccomp_init(SCMP_ACT_KILL_PROCESS));
+  if (!filter) {
+    return fail_because("seccomp_init failed");
+  }
+  if (const int error = fill(filter.get()); error != 0) {
+    return base::fail(base::Error("build the seccomp filter", -error));
+  }
+  if (const int error = ::seccomp_load(filter.get()); error != 0) {
+    return base::fail(base::Error("load the seccomp filter", -error));
   }
   return {};
 }

@@ -8,16 +8,12 @@
 #include <unistd.h>
 
 #include <cerrno>
-#include <memory>
 
 #include "cmd/give_up.h"
 
 namespace cmd {
 namespace {
 
-using base::Error;
-using base::fail;
-using base::fail_because;
 using base::fail_errno;
 using base::Status;
 
@@ -83,8 +79,6 @@ constexpr const char* kAllowed[] = {
 constexpr const char* kAllowedWhenSanitized[] = {"sigaltstack", "gettid", "getpid", "sched_yield",
                                                  "pipe2"};
 
-using Filter = std::unique_ptr<void, decltype([](scmp_filter_ctx ctx) { ::seccomp_release(ctx); })>;
-
 int allow(scmp_filter_ctx filter, const char* name) {
   return ::seccomp_rule_add(filter, SCMP_ACT_ALLOW, ::seccomp_syscall_resolve_name(name), 0);
 }
@@ -109,20 +103,6 @@ int fill(scmp_filter_ctx filter) {
   return error != 0 ? error : allow_without_exec(filter, "mprotect");
 }
 
-Status filter_calls() {
-  const Filter filter(::seccomp_init(SCMP_ACT_KILL_PROCESS));
-  if (!filter) {
-    return fail_because("seccomp_init failed");
-  }
-  if (const int error = fill(filter.get()); error != 0) {
-    return fail(Error("build the seccomp filter", -error));
-  }
-  if (const int error = ::seccomp_load(filter.get()); error != 0) {
-    return fail(Error("load the seccomp filter", -error));
-  }
-  return {};
-}
-
 }  // namespace
 
 Status confine(const Confinement& how) {
@@ -131,7 +111,7 @@ Status confine(const Confinement& how) {
   BROOD_CHECK(enter_root(how.root_fd));
   BROOD_CHECK(become_powerless(how.uid, how.gid));
   BROOD_CHECK(seal());
-  return filter_calls();
+  return allow_only(fill);
 }
 
 }  // namespace cmd

@@ -65,7 +65,7 @@ Result<UniqueFd> make_namespace(const std::string& uid_map, const std::string& g
     return base::open_at(AT_FDCWD, directory + "/ns/user", O_RDONLY);
   };
   auto made = make();
-  (void)holder.kill();  // before its stack goes
+  BROOD_CHECK(holder.kill());  // before its stack goes
   return made;
 }
 
