@@ -62,10 +62,7 @@ std::uint64_t to_number(const std::optional<std::string>& text, std::uint64_t ot
 std::string nearest_existing(std::string path) {
   while (path.size() > 1 && !path_exists(path)) {
     const std::size_t slash = path.rfind('/');
-    path.resize(slash == std::string::npos || slash == 0 ? 0 : slash);
-    if (path.empty()) {
-      path = "/";
-    }
+    path = slash == std::string::npos || slash == 0 ? "/" : path.substr(0, slash);
   }
   return path;
 }

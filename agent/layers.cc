@@ -46,7 +46,7 @@ bool takes_layers(int image_root_fd) {
 }
 
 void add_layers_environment(Language language, std::map<std::string, std::string>& environment) {
-  environment.try_emplace("PATH", std::string(kDefaultPath) + ":" BROOD_LAYERS_DIR "/bin");
+  environment.try_emplace("PATH", std::string(kDefaultPath).append(":" BROOD_LAYERS_DIR "/bin"));
   environment.try_emplace("LD_LIBRARY_PATH", BROOD_LAYERS_DIR "/lib");
   if (language == Language::node) {
     environment.try_emplace("NODE_PATH", BROOD_LAYERS_DIR "/nodejs/node_modules");

@@ -33,7 +33,8 @@ bool is_identifier(std::string_view text) {
 
 template <typename T>
 std::string out_of_range(const char* field, T value, T low, T high, const std::string& shown) {
-  return value < low || value > high ? std::string(field) + " must be " + shown : std::string{};
+  return value < low || value > high ? std::string(field).append(" must be ").append(shown)
+                                     : std::string{};
 }
 
 std::string check_environment(const std::map<std::string, std::string>& environment) {

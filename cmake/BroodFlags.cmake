@@ -68,3 +68,12 @@ if(CCACHE)
   set(CMAKE_CXX_COMPILER_LAUNCHER ${brood_ccache})
   add_compile_options($<$<AND:$<COMPILE_LANG_AND_ID:CXX,GNU>,${brood_is_test}>:-fpch-preprocess>)
 endif()
+
+# brood_precompile(TARGET HEADER…): of sources that share headers of others which take longer to parse than all of
+# theirs. A source still includes what it uses: clang-tidy and the fuzzers compile it without.
+function(brood_precompile target)
+  target_precompile_headers(${target} PRIVATE ${ARGN})
+  if(CCACHE)
+    target_compile_options(${target} PRIVATE $<$<COMPILE_LANG_AND_ID:CXX,GNU>:-fpch-preprocess>)
+  endif()
+endfunction()
