@@ -11,9 +11,9 @@
 
 #include "agent/clock.h"
 #include "agent/command_book.h"
+#include "agent/command_place.h"
 #include "agent/commands.h"
 #include "agent/compile_job.h"
-#include "agent/image_cache.h"
 #include "agent/native_function.h"
 #include "agent/runtime_choice.h"
 #include "base/digest.h"
@@ -27,9 +27,6 @@
 namespace agent {
 namespace {
 
-// Everything waits for the agent, which works little: where processors are short it goes first. Ten
-// times what each runtime has.
-constexpr std::uint32_t kOwnWeight = 1000;
 constexpr const char* kDefaultImage = "base";
 // Sandboxes that wait for a function with a network: at most, because each network has its own.
 constexpr std::uint32_t kNetworkPool = 2;
@@ -86,7 +83,10 @@ base::Result<std::unique_ptr<Agent>> Agent::start(boost::asio::io_context& loop,
                                                   const AgentConfig& config) {
   std::unique_ptr<Agent> agent(new Agent(loop, config));
   BROOD_CHECK(agent->take_state_dir());
-  BROOD_CHECK(agent->take_cgroups());
+  BROOD_TRY(agent->limits_, take_cgroups(instance_name(config.state_dir), config));
+  if (!agent->limits_.reasons.empty()) {
+    spdlog::warn("limits are best effort on this host; not enforced:{}", agent->limits_.reasons);
+  }
   BROOD_TRY(agent->host_mounts_, base::open_at(AT_FDCWD, "/proc/self/ns/mnt", O_RDONLY));
   BROOD_CHECK(rootfs::enter_own_mount_namespace());
   BROOD_CHECK(agent->make_slots());
@@ -102,10 +102,6 @@ base::Result<std::unique_ptr<Agent>> Agent::start(boost::asio::io_context& loop,
   agent->mounter_ = std::make_unique<Maker>(loop);
   agent->make_networks();
   agent->metrics_ = std::make_unique<Metrics>();
-  if (config.serves_one_command) {
-    agent->make_commands();
-    return agent;
-  }
   BROOD_CHECK(agent->open_stores());
   agent->make_commands();
   agent->find_runtimes();
@@ -127,11 +123,7 @@ Agent::~Agent() {
   }
 }
 
-// A command without an agent has none: it would have to keep the host's tables in order alone.
 void Agent::make_networks() {
-  if (config_.serves_one_command) {
-    return;
-  }
   const std::string& beside = config_.unpack_program;
   networks_ = std::make_unique<Networks>(
       loop_,
@@ -167,32 +159,6 @@ base::Status Agent::make_slots() {
   return {};
 }
 
-base::Status Agent::take_cgroups() {
-  // What an earlier agent left under the same name is killed and removed here.
-  // No limit on io is set, so its controller is not asked for.
-  using cgroups::Controller;
-  BROOD_TRY(cgroups_, cgroups::Subtree::open(
-                          instance_name(config_.state_dir),
-                          {.parent = config_.cgroup_parent,
-                           .wanted = {Controller::cpu, Controller::memory, Controller::pids},
-                           .own_cpu_weight = kOwnWeight}));
-  std::string reasons;
-  for (const cgroups::MissingController& missing : cgroups_->missing()) {
-    limits_not_enforced_.emplace_back(cgroups::controller_name(missing.controller));
-    reasons +=
-        "\n  " + std::string(cgroups::controller_name(missing.controller)) + ": " + missing.reason;
-  }
-  if (limits_not_enforced_.empty()) {
-    return {};
-  }
-  if (config_.limits == LimitsMode::enforce) {
-    return base::fail_because("this host cannot enforce every limit:" + reasons,
-                              "see 'brood check'; --limits=best-effort runs without them");
-  }
-  spdlog::warn("limits are best effort on this host; not enforced:{}", reasons);
-  return {};
-}
-
 base::Status Agent::open_stores() {
   BROOD_TRY(registry_, Registry::open(config_.state_dir + "/registry.db"));
   BROOD_TRY(code_, CodeStore::open(config_, own_area_->first_uid(), host_mounts_.get(), *disk_));
@@ -217,7 +183,7 @@ PoolContext Agent::pool_context() {
   return PoolContext{.loop = loop_,
                      .maker = *maker_,
                      .config = config_,
-                     .cgroups = *cgroups_,
+                     .cgroups = limits_.cgroups,
                      .features = features_,
                      .sandbox_filter = sandbox_filter_,
                      .strict_filter = strict_filter_,
@@ -462,7 +428,7 @@ base::Result<std::shared_ptr<FunctionRunner>> Agent::runner_for(const std::strin
   const RunnerContext context{
       .loop = loop_,
       .config = config_,
-      .soft_limits = !limits_not_enforced_.empty(),
+      .soft_limits = !limits_.missing.empty(),
       .count_running = [this](int change) { running_ += change; },
       .crowded = [this] { return !room(Need::claim) && making_room_ < waiting_for_room(); },
       .metrics = metrics_.get(),
@@ -705,7 +671,7 @@ void Agent::forget_removed() {
 }
 
 FunctionStatus Agent::with_limits(FunctionStatus status) const {
-  status.limits_not_enforced = limits_not_enforced_;
+  status.limits_not_enforced = limits_.missing;
   return status;
 }
 
@@ -742,11 +708,11 @@ void Agent::make_commands() {
   commands_ = std::make_unique<Commands>(CommandsContext{
       .loop = loop_,
       .config = config_,
-      .book = book_.get(),
+      .book = *book_,
       .mounter = *mounter_,
-      .networks = networks_.get(),
+      .networks = *networks_,
       .host_mounts = host_mounts_.get(),
-      .soft_limits = [this] { return !limits_not_enforced_.empty(); },
+      .soft_limits = [this] { return !limits_.missing.empty(); },
       .count_running = [this](int change) { running_ += change; },
       .add_pool = [this](const RuntimeConfig& config) { return add_runtime(config); },
       .has_pool = [this](const std::string& name) { return pools_.contains(name); },
@@ -809,7 +775,7 @@ AgentStatus Agent::status() const {
   status.pid = ::getpid();
   status.uptime_ms = (monotonic_ns() - started_ns_) / 1'000'000;
   status.limits = config_.limits == LimitsMode::enforce ? "enforce" : "best-effort";
-  status.limits_not_enforced = limits_not_enforced_;
+  status.limits_not_enforced = limits_.missing;
   status.draining = draining_;
   for (const auto& [name, runtime] : pools_) {
     status.runtimes.push_back(runtime.pool->status());
@@ -879,7 +845,7 @@ void Agent::finish_drain(std::function<void()> done) {
   commands_->stop();
   stop_pools([this, done = std::move(done)]() mutable {
     const auto leave = [this, done = std::move(done)] { leave_host(done); };
-    book_ != nullptr ? book_->when_settled(leave) : leave();
+    book_->when_settled(leave);
   });
 }
 
@@ -887,13 +853,12 @@ void Agent::leave_host(const std::function<void()>& done) {
   maker_->finish();
   disk_->finish();
   mounter_->finish();
-  if (networks_ != nullptr) {
-    networks_->finish();
-  }
+  networks_->finish();
   metrics_->close();
   runners_.clear();
   removed_.clear();
-  if (const auto removed = cgroups_->remove(); !removed || *removed == cgroups::Removed::busy) {
+  if (const auto removed = limits_.cgroups.remove();
+      !removed || *removed == cgroups::Removed::busy) {
     spdlog::error("the agent's cgroup could not be removed: {}",
                   removed ? "something in it does not end" : removed.error().message());
   }

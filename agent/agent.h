@@ -12,6 +12,7 @@
 
 #include "agent/code_store.h"
 #include "agent/config.h"
+#include "agent/enforcement.h"
 #include "agent/function_runner.h"
 #include "agent/layers.h"
 #include "agent/log_store.h"
@@ -20,7 +21,6 @@
 #include "agent/registry.h"
 #include "agent/runtime_pool.h"
 #include "agent/service.h"
-#include "cgroups/subtree.h"
 
 namespace agent {
 
@@ -77,7 +77,6 @@ class Agent : public Service {
 
   Agent(boost::asio::io_context& loop, const AgentConfig& config);
   base::Status take_state_dir();
-  base::Status take_cgroups();
   base::Status make_slots();
   base::Status open_stores();
   base::Status load_functions();
@@ -123,8 +122,7 @@ class Agent : public Service {
   isolate::Filter strict_filter_;
   isolate::Filter zygote_filter_;
   std::optional<UidArea> own_area_;
-  std::optional<cgroups::Subtree> cgroups_;
-  std::vector<std::string> limits_not_enforced_;
+  Enforcement limits_;
   std::optional<rootfs::CodeSlots> slots_;
   OutputTurns output_;
   std::optional<Registry> registry_;  // used on the disk thread once the agent serves

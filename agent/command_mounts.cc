@@ -1,7 +1,5 @@
 #include "agent/command_mounts.h"
 
-#include <spdlog/spdlog.h>
-
 #include <algorithm>
 #include <cstdio>
 
@@ -36,9 +34,9 @@ base::Result<rootfs::InsideMount> bind_of(const Bind& wanted, const CommandMount
                               {.read_only = wanted.read_only, .nosuid = true, .nodev = true},
                               {all.request.client_uid, all.request.client_gid, all.uid, all.gid}));
   if (!tree.unmapped.empty()) {
-    spdlog::warn(
-        "bind at {}: its file system does not map owners, all of its files are nobody's: {}",
-        wanted.target, tree.unmapped);
+    all.warn(
+        "bind at " + wanted.target +
+        ": its file system does not map owners, all of its files are nobody's: " + tree.unmapped);
   }
   rootfs::InsideMount mount;
   mount.target = wanted.target;

@@ -2,6 +2,8 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
+#include <string>
 
 #include "agent/command.h"
 #include "base/error.h"
@@ -14,7 +16,8 @@ struct CommandMounts {
   base::UniqueFd pidfd;   // of the sandbox's pid 1
   std::uint32_t uid = 0;  // who the command is, in the host's numbers
   std::uint32_t gid = 0;
-  int host_mounts = -1;  // borrowed
+  int host_mounts = -1;                                                           // borrowed
+  std::function<void(const std::string& text)> warn = [](const std::string&) {};  // on any thread
 };
 
 // Makes them, in the order of their paths. Blocks, for as long as the file systems of the client's

@@ -27,10 +27,10 @@ std::string shown(const std::vector<std::string>& arguments) {
 
 }  // namespace
 
-CommandRunner::CommandRunner(CommandContext context, RuntimePool& pool, CommandRequest request,
+CommandRunner::CommandRunner(CommandContext context, SandboxSource& source, CommandRequest request,
                              CommandCallbacks callbacks)
     : context_(std::move(context)),
-      pool_(pool),
+      source_(source),
       request_(std::move(request)),
       callbacks_(std::move(callbacks)),
       timeout_(context_.loop) {}
@@ -45,10 +45,10 @@ void CommandRunner::take_sandbox() {
   if (self_ == nullptr) {
     return;
   }
-  if (const auto sandbox = pool_.take(this)) {
+  if (const auto sandbox = source_.take(this)) {
     (void)offer(sandbox);
   } else {
-    pool_.claim(weak_from_this());
+    source_.claim(weak_from_this());
   }
 }
 
@@ -59,7 +59,7 @@ bool CommandRunner::offer(const std::shared_ptr<Sandbox>& sandbox) {
   sandbox_ = sandbox;
   sandbox->set_owner(this);
   if (request_.published != nullptr && !request_.published->empty()) {
-    context_.networks->publish(sandbox->wire, std::move(request_.published));
+    context_.publish(sandbox->wire, std::move(request_.published));
   }
   request_.has_mounts() ? mount(*sandbox) : begin_or_kill(*sandbox);
   return true;
@@ -79,7 +79,8 @@ void CommandRunner::mount(Sandbox& sandbox) {
                     .pidfd = base::UniqueFd(::fcntl(sandbox.pidfd(), F_DUPFD_CLOEXEC, 0)),
                     .uid = sandbox.host_uid() + sandbox.inside_uid,
                     .gid = sandbox.host_uid() + sandbox.inside_gid,
-                    .host_mounts = context_.host_mounts});
+                    .host_mounts = context_.host_mounts,
+                    .warn = context_.warn});
   context_.mounter->run([job] { return make_mounts(*job); },
                         [self = shared_from_this()](const base::Status& made) {
                           if (self->sandbox_ == nullptr) {
@@ -188,7 +189,7 @@ void CommandRunner::on_gone(Sandbox& sandbox) {
   const auto self = shared_from_this();
   const auto keep = std::exchange(sandbox_, nullptr);
   CommandEnd told = measured(sandbox);
-  pool_.retire(sandbox);
+  source_.retire(sandbox);
   end(std::move(told));
 }
 

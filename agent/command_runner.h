@@ -9,8 +9,9 @@
 #include <vector>
 
 #include "agent/command.h"
-#include "agent/runtime_pool.h"
+#include "agent/maker.h"
 #include "agent/sandbox.h"
+#include "agent/sandbox_source.h"
 #include "agent/service.h"
 
 namespace agent {
@@ -20,8 +21,11 @@ struct CommandContext {
   bool soft_limits = false;                // as of a function's: see BROOD_FLAG_SOFT_LIMITS
   std::function<void(int)> count_running;  // +1 and -1
   Maker* mounter = nullptr;                // for what is mounted beside the root
-  Networks* networks = nullptr;
+  // What comes to these sockets goes to the sandbox that has this wire.
+  std::function<void(const std::shared_ptr<const Wire>&, std::shared_ptr<std::vector<Published>>)>
+      publish{};
   int host_mounts = -1;
+  std::function<void(const std::string& text)> warn = [](const std::string&) {};  // on any thread
 };
 
 class CommandRunner : public CommandHandle,
@@ -30,8 +34,8 @@ class CommandRunner : public CommandHandle,
                       public std::enable_shared_from_this<CommandRunner> {
  public:
   // `started` is called once or not at all, and before `done`, which is called once; both on the
-  // event loop and never from inside `start`. The pool outlives it.
-  CommandRunner(CommandContext context, RuntimePool& pool, CommandRequest request,
+  // event loop and never from inside `start`. The source outlives it.
+  CommandRunner(CommandContext context, SandboxSource& source, CommandRequest request,
                 CommandCallbacks callbacks);
   void start();
   // The agent stops.
@@ -57,7 +61,7 @@ class CommandRunner : public CommandHandle,
   void end(CommandEnd end);
 
   CommandContext context_;
-  RuntimePool& pool_;
+  SandboxSource& source_;
   CommandRequest request_;
   CommandCallbacks callbacks_;
   std::shared_ptr<Sandbox> sandbox_;

@@ -1,5 +1,7 @@
 #include "agent/commands.h"
 
+#include <spdlog/spdlog.h>
+
 #include <algorithm>
 #include <boost/asio/post.hpp>
 #include <cerrno>
@@ -20,6 +22,13 @@ constexpr milliseconds kWindingPeriod{100};
 constexpr std::int64_t kJustAsked = 50'000'000;  // whoever asked may not have claimed yet
 constexpr milliseconds kLongestPeriod{30'000};
 
+auto publish_by(Networks& networks) {
+  return [&networks](const std::shared_ptr<const Wire>& wire,
+                     std::shared_ptr<std::vector<Published>> sockets) {
+    networks.publish(wire, std::move(sockets));
+  };
+}
+
 Failure invalid(std::string message) {
   return {400, "invalid_argument", std::move(message)};
 }
@@ -36,14 +45,6 @@ Commands::~Commands() = default;
 
 // --- pools ---------------------------------------------------------------------------------------
 
-Commands::Room Commands::room_for(const CommandRequest& request, const rootfs::Manifest& image) {
-  if (std::any_of(request.binds.begin(), request.binds.end(),
-                  [](const Bind& bind) { return !bind.read_only; })) {
-    return Room::shared;
-  }
-  return !request.tmpfs.empty() && !is_imported(image) ? Room::writable : Room::usual;
-}
-
 RuntimePool& Commands::pool_of(const rootfs::Manifest& image, const Wanted& wanted) {
   const auto& [user, room, network] = wanted;
   wind_down_former(image);
@@ -54,14 +55,10 @@ RuntimePool& Commands::pool_of(const rootfs::Manifest& image, const Wanted& want
     config.name = free_name(image, wanted);
     config.image = image.name;
     config.kind = RuntimeKind::commands;
-    if (context_.config.serves_one_command) {
-      config.pool_min = config.pool_max = 0;  // what is waited for, and no more
-    } else {
-      config.pool_min = kCommandPool;
-    }
+    config.pool_min = kCommandPool;
     config.uid = user.uid;
     config.gid = user.gid;
-    config.writable_root = is_imported(image) || room != Room::usual;
+    config.writable_root = writes_below_root(room, image);
     config.set_id_refused = room == Room::shared;
     config.network = network;
     pool.pool = context_.add_pool(config);
@@ -183,14 +180,6 @@ void Commands::look_again() {
 
 // --- what is asked -------------------------------------------------------------------------------
 
-std::string Commands::network_problem(const std::shared_ptr<const Network>& network) const {
-  if (network == nullptr) {
-    return {};
-  }
-  return context_.networks != nullptr ? Networks::problem(*network)
-                                      : "network: a command without an agent has none";
-}
-
 tl::expected<std::shared_ptr<CommandHandle>, Failure> Commands::run(CommandRequest request,
                                                                     CommandCallbacks callbacks) {
   if (stopped_) {
@@ -216,7 +205,7 @@ tl::expected<std::shared_ptr<CommandHandle>, Failure> Commands::run(CommandReque
   if (!network) {
     return tl::unexpected(invalid(network.error().message()));
   }
-  if (auto problem = network_problem(*network); !problem.empty()) {
+  if (auto problem = *network != nullptr ? Networks::problem(**network) : ""; !problem.empty()) {
     return tl::unexpected(Failure{409, "conflict", std::move(problem)});
   }
   if (auto bound = bind_published(request.publish)) {
@@ -228,17 +217,11 @@ tl::expected<std::shared_ptr<CommandHandle>, Failure> Commands::run(CommandReque
   if (!is_kept(request)) {
     return start(**image, wanted, std::move(request), std::move(callbacks));
   }
-  if (context_.book == nullptr) {
-    // A terminal asks for no record, only for what one makes possible.
-    const bool asked = request.keep || request.detached || !request.name.empty();
-    return asked ? tl::unexpected(invalid("name, detached, keep: no command is kept here"))
-                 : start(**image, wanted, std::move(request), std::move(callbacks));
-  }
-  return context_.book->run(std::move(request), std::move(callbacks),
-                            [this, image = *image, wanted = std::move(wanted)](
-                                CommandRequest entered, CommandCallbacks told) {
-                              return start(*image, wanted, std::move(entered), std::move(told));
-                            });
+  return context_.book.run(std::move(request), std::move(callbacks),
+                           [this, image = *image, wanted = std::move(wanted)](
+                               CommandRequest entered, CommandCallbacks told) {
+                             return start(*image, wanted, std::move(entered), std::move(told));
+                           });
 }
 
 tl::expected<std::shared_ptr<CommandHandle>, Failure> Commands::start(const rootfs::Manifest& image,
@@ -250,14 +233,15 @@ tl::expected<std::shared_ptr<CommandHandle>, Failure> Commands::start(const root
   }
   RuntimePool& pool = pool_of(image, wanted);
   pool.start();
-  const auto runner =
-      std::make_shared<CommandRunner>(CommandContext{.loop = context_.loop,
-                                                     .soft_limits = context_.soft_limits(),
-                                                     .count_running = context_.count_running,
-                                                     .mounter = &context_.mounter,
-                                                     .networks = context_.networks,
-                                                     .host_mounts = context_.host_mounts},
-                                      pool, std::move(request), std::move(callbacks));
+  const auto runner = std::make_shared<CommandRunner>(
+      CommandContext{.loop = context_.loop,
+                     .soft_limits = context_.soft_limits(),
+                     .count_running = context_.count_running,
+                     .mounter = &context_.mounter,
+                     .publish = publish_by(context_.networks),
+                     .host_mounts = context_.host_mounts,
+                     .warn = [](const std::string& text) { spdlog::warn("{}", text); }},
+      pool, std::move(request), std::move(callbacks));
   std::erase_if(running_, [](const auto& one) { return one.expired(); });
   running_.push_back(runner);
   runner->start();
@@ -265,7 +249,7 @@ tl::expected<std::shared_ptr<CommandHandle>, Failure> Commands::start(const root
 }
 
 tl::expected<std::shared_ptr<Sandbox>, Failure> Commands::sandbox_of(std::string_view id) const {
-  const std::string kept = context_.book != nullptr ? context_.book->sandbox_of(id) : "";
+  const std::string kept = context_.book.sandbox_of(id);
   if (const auto sandbox = context_.find_sandbox(kept.empty() ? id : kept);
       sandbox != nullptr && !sandbox->command.empty()) {
     return sandbox;
@@ -315,17 +299,13 @@ tl::expected<void, Failure> Commands::set_paused(std::string_view sandbox, bool 
 }
 
 void Commands::begin_to_stop() {
-  if (context_.book != nullptr) {
-    // One that has just ended is one less to ask.
-    context_.book->ask_to_end([this](const std::string& sandbox) { (void)signal(sandbox, 0, 0); });
-  }
+  // One that has just ended is one less to ask.
+  context_.book.ask_to_end([this](const std::string& sandbox) { (void)signal(sandbox, 0, 0); });
 }
 
 void Commands::stop() {
   stopped_ = true;
-  if (context_.book != nullptr) {
-    context_.book->stop();
-  }
+  context_.book.stop();
   timer_.cancel();
   for (const auto& command : running_) {
     if (const auto runner = command.lock()) {

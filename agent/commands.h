@@ -14,6 +14,7 @@
 #include <string_view>
 #include <vector>
 
+#include "agent/command_place.h"
 #include "agent/config.h"
 #include "agent/image_cache.h"
 #include "agent/runtime_pool.h"
@@ -28,9 +29,9 @@ class CommandRunner;
 struct CommandsContext {
   boost::asio::io_context& loop;
   const AgentConfig& config;
-  CommandBook* book = nullptr;             // of those that are kept; none where none can be
-  Maker& mounter;                          // blocks on folders of clients, and on nothing else
-  Networks* networks = nullptr;            // none: no command has a network
+  CommandBook& book;  // of those that are kept
+  Maker& mounter;     // blocks on folders of clients, and on nothing else
+  Networks& networks;
   int host_mounts = -1;                    // the mount namespace that the agent was started in
   std::function<bool()> soft_limits;       // this host's cgroups cannot hold all limits
   std::function<void(int)> count_running;  // +1 and -1
@@ -66,13 +67,6 @@ class Commands {
   void stop();
 
  private:
-  // What its sandboxes may do that the image's usual ones may not: Landlock's rules and the seccomp
-  // filter are there before anybody says what is mounted.
-  enum class Room {
-    usual,
-    writable,  // write where a tmpfs is mounted
-    shared,    // write to the host's folders, and make nothing there that runs as its owner
-  };
   struct Kind {  // a pool for each
     std::string image;
     rootfs::ImageUser user;
@@ -86,7 +80,6 @@ class Commands {
     std::int64_t used_ns = 0;  // when somebody last asked for it, or something last ran in it
     bool stopping = false;     // and winding down
   };
-  static Room room_for(const CommandRequest& request, const rootfs::Manifest& image);
   struct Wanted {
     rootfs::ImageUser user;
     Room room = Room::usual;
@@ -98,7 +91,6 @@ class Commands {
                                                               CommandCallbacks callbacks);
   RuntimePool& pool_of(const rootfs::Manifest& image, const Wanted& wanted);
   std::string free_name(const rootfs::Manifest& image, const Wanted& wanted);
-  std::string network_problem(const std::shared_ptr<const Network>& network) const;
   void wind_down_former(const rootfs::Manifest& image);
   void wind_down_idle();
   void end_what_is_wound_down();

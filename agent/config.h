@@ -58,11 +58,8 @@ struct AgentConfig {
   std::uint32_t unpacked_files = 20'000;
   std::chrono::milliseconds drain_timeout{30'000};
   std::chrono::milliseconds command_idle{300'000};
-  std::string log_level = "info";   // trace, debug, info, warn, error
-  std::string log_format = "text";  // text or json
-  // No functions: nothing is read or kept of them, and a pool of commands holds no stock. Not a key
-  // of the file.
-  bool serves_one_command = false;
+  std::string log_level = "info";       // trace, debug, info, warn, error
+  std::string log_format = "text";      // text or json
   std::vector<RuntimeConfig> runtimes;  // others: each image with an interpreter, under its name
 };
 

@@ -8,7 +8,6 @@
 
 #include "base/error.h"
 #include "rootfs/image.h"
-#include "rootfs/image_user.h"
 
 namespace agent {
 
@@ -37,14 +36,5 @@ class ImageCache {
   std::string images_dir_;
   std::map<std::string, Entry, std::less<>> entries_;
 };
-
-bool is_imported(const rootfs::Manifest& image);
-
-// Who runs what, inside, where neither the image nor whoever asks says.
-rootfs::ImageUser default_user(const rootfs::Manifest& image);
-
-// `wanted` as docker has it, looked up in the image's own files; empty: the default.
-base::Result<rootfs::ImageUser> user_of(const std::string& images_dir,
-                                        const rootfs::Manifest& image, const std::string& wanted);
 
 }  // namespace agent

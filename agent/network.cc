@@ -3,8 +3,6 @@
 #include <algorithm>
 #include <charconv>
 
-#include "base/digest.h"
-
 namespace agent {
 namespace {
 
@@ -86,10 +84,6 @@ base::Result<std::shared_ptr<const Network>> network_of(const NetworkSettings& s
     network->key += " " + std::to_string(port);
   }
   return network;
-}
-
-std::string network_tag(const Network& network) {
-  return base::sha256_hex(network.key).substr(0, 10);
 }
 
 }  // namespace agent

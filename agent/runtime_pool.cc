@@ -99,10 +99,9 @@ void RuntimePool::start() {
     base::Status verified;
   };
   context_.maker.run(
-      [images = context_.config.images_dir, image = config_.image,
-       once = context_.config.serves_one_command] {
+      [images = context_.config.images_dir, image = config_.image] {
         Opened opened{rootfs::use_image(images, image), {}};
-        if (opened.image && !(once && rootfs::verified_since_boot(*opened.image))) {
+        if (opened.image) {
           opened.verified = rootfs::verify_once(*opened.image, std::time(nullptr));
         }
         return opened;

@@ -17,6 +17,7 @@
 #include "agent/metrics.h"
 #include "agent/networks.h"
 #include "agent/sandbox.h"
+#include "agent/sandbox_source.h"
 #include "agent/service.h"
 #include "agent/uid_areas.h"
 #include "agent/zygote.h"
@@ -26,16 +27,6 @@
 #include "rootfs/mounts.h"
 
 namespace agent {
-
-// Somebody who waits for a pool sandbox. Offers come in the order in which claims were made.
-class Claimant {
- public:
-  virtual ~Claimant() = default;
-  // False when it has no use for one any more. True: it is its owner now.
-  virtual bool offer(const std::shared_ptr<Sandbox>& sandbox) = 0;
-  // Sandboxes of this runtime cannot be made; `problem` says why. One call for each claim.
-  virtual void refuse(const std::string& problem) = 0;
-};
 
 // What a sandbox is made for: somebody who waits, or the pool's stock, which leaves room for those.
 enum class Need { claim, stock };
@@ -62,7 +53,7 @@ struct PoolContext {
   std::function<void()> restarted = [] {};  // a zygote has died
 };
 
-class RuntimePool : public SandboxOwner {
+class RuntimePool : public SandboxOwner, public SandboxSource {
  public:
   RuntimePool(PoolContext context, RuntimeConfig config);
   ~RuntimePool() override;
@@ -74,12 +65,9 @@ class RuntimePool : public SandboxOwner {
   // Kills everything; `done` follows when nothing is left.
   void stop(std::function<void()> done);
 
-  // A pool sandbox at once, or none. Its new owner is `owner`.
-  std::shared_ptr<Sandbox> take(SandboxOwner* owner);
-  // Puts a waiter in line, and sees to it that a sandbox is made.
-  void claim(std::weak_ptr<Claimant> claimant);
-  // A bound sandbox has ended: its owner hands back what is left of it.
-  void retire(Sandbox& sandbox);
+  std::shared_ptr<Sandbox> take(SandboxOwner* owner) override;
+  void claim(std::weak_ptr<Claimant> claimant) override;
+  void retire(Sandbox& sandbox) override;
 
   RuntimeStatus status() const;
   SandboxCounts counts() const;

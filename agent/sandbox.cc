@@ -113,6 +113,19 @@ base::Result<base::UniqueFd> lower_layer(const PartsRequest& request) {
              : rootfs::clone_tree(request.image_fd, kFlags);
 }
 
+// A command has no code and no layers: nothing will ever be shown there.
+base::Status take_places(const PartsRequest& request, SandboxParts& parts) {
+  if (request.slots == nullptr) {
+    BROOD_TRY(parts.code_slave, rootfs::run_tmpfs({}));
+    BROOD_TRY(parts.layers_slave, rootfs::run_tmpfs({}));
+    return {};
+  }
+  BROOD_TRY(parts.code_slot, request.slots->slot());
+  BROOD_TRY(parts.code_slave, parts.code_slot.slave());
+  BROOD_TRY(parts.layers_slave, parts.code_slot.layers_slave());
+  return {};
+}
+
 }  // namespace
 
 base::Result<SandboxParts> make_parts(const PartsRequest& request) {
@@ -127,9 +140,7 @@ base::Result<SandboxParts> make_parts(const PartsRequest& request) {
     BROOD_TRY(parts.limits, cgroups::LimitWriter::open(parts.cgroup));
     BROOD_TRY(parts.memory_events, open_events(parts.cgroup, "memory.events"));
     BROOD_TRY(parts.pids_events, open_events(parts.cgroup, "pids.events"));
-    BROOD_TRY(parts.code_slot, request.slots->slot());
-    BROOD_TRY(parts.code_slave, parts.code_slot.slave());
-    BROOD_TRY(parts.layers_slave, parts.code_slot.layers_slave());
+    BROOD_CHECK(take_places(request, parts));
     BROOD_TRY(parts.lower_theirs, lower_layer(request));
     BROOD_TRY(Ends conn, stream_ends());
     BROOD_TRY(Ends supervisor, socket_ends(SOCK_SEQPACKET));

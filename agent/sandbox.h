@@ -53,7 +53,8 @@ struct PartsRequest {
   std::uint32_t slot = 0;
   const cgroups::Cgroup* parent = nullptr;  // the runtime's
   std::uint32_t zygote_uid = 0;             // may put its children into the sandbox's cgroup
-  rootfs::CodeSlots* slots = nullptr;       // used on the maker's thread only
+  rootfs::CodeSlots* slots = nullptr;       // used on the maker's thread only; none: nothing will
+                                            // be shown in it
   bool map_ids = false;                     // the image's owners are the sandbox's
   int image_fd = -1;                        // its root
   std::uint32_t host_uid = 0;               // first of the sandbox's

@@ -161,14 +161,14 @@ int proc(const Plan& plan) {
   return do_mount("proc", target.text(), "proc", kPlain, plan.proc_options);
 }
 
-int mask(const Plan& plan, const Mask& mask) {
+int mask(const Plan& plan, const Mask& mask, const char* null_device) {
   const Path target(plan.root, mask.path);
   if (target.error() != 0) {
     return target.error();
   }
   switch (mask.kind) {
     case MaskKind::file:
-      return do_mount("/dev/null", target.text(), nullptr, MS_BIND, nullptr);
+      return do_mount(null_device, target.text(), nullptr, MS_BIND, nullptr);
     case MaskKind::directory:
       return do_mount("/tmp/empty", target.text(), nullptr, MS_BIND, nullptr);
     case MaskKind::read_only:
@@ -181,9 +181,16 @@ int mask(const Plan& plan, const Mask& mask) {
   return EINVAL;
 }
 
-int mask_proc(const Plan& plan) {
+// By a zygote's device, or by the one that has just been brought along: the host's would tell of
+// the file system that it lies in.
+int mask_proc(const Plan& plan, const brood_child_values& values) {
+  const Path own(plan.root, "/dev/null");
+  const char* null_device = values.dev_fd >= 0 ? own.text() : "/dev/null";
+  if (call(SYS_faccessat, AT_FDCWD, null_device, F_OK) != 0) {
+    return ENODEV;  // below, what is not there is what need not be masked
+  }
   for (std::uint32_t i = 0; i < plan.mask_count; ++i) {
-    const int error = mask(plan, plan.masks[i]);
+    const int error = mask(plan, plan.masks[i], null_device);
     if (error != 0 && error != ENOENT) {
       return error;
     }
@@ -429,7 +436,7 @@ int run_step(const Plan& plan, Step step, brood_child_values& values) {
     case Step::proc:
       return proc(plan);
     case Step::mask_proc:
-      return mask_proc(plan);
+      return mask_proc(plan, values);
     case Step::temporary:
       return bind(plan, "/tmp/tmp", "/tmp");
     case Step::run:

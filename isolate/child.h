@@ -20,7 +20,8 @@ struct brood_child_values {
   int root_fd;  /* zygote's plan: detached mount of the image */
   int lower_fd; /* zygote's plan: another one, for /run/image; sandbox's plan: BROOD_FD_LOWER, or -1
                    for what is mounted at /run/image */
-  int dev_fd;   /* zygote's plan: detached mount of the device tmpfs */
+  int dev_fd;   /* detached mount of the device tmpfs; sandbox's plan: or -1 for what is mounted at
+                   /dev */
   int run_fd;   /* zygote's plan: detached mount for /run */
   int support_fd; /* zygote's plan: detached mount of the runtime's programs, for /run/brood */
   int code_fd;    /* sandbox's plan: BROOD_FD_CODE */

@@ -16,7 +16,6 @@ namespace {
 using base::fail;
 using base::fail_because;
 using base::Result;
-using base::Status;
 using base::UniqueFd;
 
 Result<UniqueFd> open_image_directory(const std::string& images_dir, const std::string& name) {
@@ -56,16 +55,6 @@ Result<Image> open_image(const std::string& images_dir, const std::string& name)
   BROOD_TRY(image.root, base::open_at(image.directory.get(), kTreeDirectory,
                                       O_RDONLY | O_DIRECTORY | O_NOFOLLOW));
   return image;
-}
-
-Status verify(const Image& image) {
-  BROOD_TRY(const TreeDigest found, tree_digest(image.root.get()));
-  if (found.digest != image.manifest.digest) {
-    return fail_because("image '" + image.manifest.name + "' is not what was built: " +
-                            found.digest + ", not " + image.manifest.digest,
-                        "build it again: make -f Makefile.rootfs " + image.manifest.name);
-  }
-  return {};
 }
 
 Result<std::vector<ListedImage>> list_images(const std::string& images_dir) {

@@ -29,6 +29,7 @@ constexpr int kManifestSchema = 1;
 constexpr std::size_t kManifestLimit = 256 << 10;  // bytes
 constexpr char kManifestFile[] = "image.json";
 constexpr char kTreeDirectory[] = "rootfs";
+constexpr char kVerifiedFile[] = "verified";
 
 // image.json. Every text has been held against the rules of rootfs/definition.h.
 struct Manifest {
@@ -90,6 +91,9 @@ struct Image {
 
 // ENOENT is worded into how to build the image.
 base::Result<Image> open_image(const std::string& images_dir, const std::string& name);
+
+// Opens an image and marks it as in use (image_store.h) for as long as its `directory` is open.
+base::Result<Image> use_image(const std::string& images_dir, const std::string& name);
 
 // Reads the whole tree and compares. The error says that the image is not what was built.
 base::Status verify(const Image& image);

@@ -368,23 +368,6 @@ std::uint64_t size_of(int dir_fd, const std::string& name) {
 
 }  // namespace
 
-Result<Image> use_image(const std::string& images_dir, const std::string& name) {
-  constexpr int kTries = 8;
-  const std::string path = images_dir + "/" + name;
-  for (int i = 0; i < kTries; ++i) {
-    BROOD_TRY(Image image, open_image(images_dir, name));
-    struct stat opened {};
-    struct stat named {};
-    // It may have been removed or replaced before the lock was there.
-    if (::flock(image.directory.get(), LOCK_SH | LOCK_NB) == 0 &&
-        ::fstat(image.directory.get(), &opened) == 0 && ::lstat(path.c_str(), &named) == 0 &&
-        opened.st_ino == named.st_ino && opened.st_dev == named.st_dev) {
-      return image;
-    }
-  }
-  return fail_because("image '" + name + "' is being removed or replaced");
-}
-
 Result<SourceKind> source_kind(const std::string& images_dir, const std::string& path) {
   struct stat about {};
   if (::stat(path.c_str(), &about) != 0) {

@@ -18,9 +18,6 @@
 
 namespace rootfs {
 
-// Opens an image and marks it as in use for as long as its `directory` is open.
-base::Result<Image> use_image(const std::string& images_dir, const std::string& name);
-
 enum class SourceKind {
   oci_layout,   // a folder: https://github.com/opencontainers/image-spec/blob/main/image-layout.md
   oci_archive,  // the same in a tar

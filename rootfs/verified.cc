@@ -1,6 +1,5 @@
 #include <fcntl.h>
 #include <sys/stat.h>
-#include <time.h>
 
 #include <algorithm>
 #include <string>
@@ -14,10 +13,10 @@
 namespace rootfs {
 namespace {
 
+using base::fail_because;
 using base::Result;
 using base::Status;
 
-constexpr char kVerifiedFile[] = "verified";
 constexpr char kBootId[] = "/proc/sys/kernel/random/boot_id";
 
 // Two changes of a file closer together than this may get the same time: a tick of the kernel is 10
@@ -72,6 +71,16 @@ Result<State> state_of(const Image& image) {
 
 }  // namespace
 
+Status verify(const Image& image) {
+  BROOD_TRY(const TreeDigest found, tree_digest(image.root.get()));
+  if (found.digest != image.manifest.digest) {
+    return fail_because("image '" + image.manifest.name + "' is not what was built: " +
+                            found.digest + ", not " + image.manifest.digest,
+                        "build it again: make -f Makefile.rootfs " + image.manifest.name);
+  }
+  return {};
+}
+
 Status verify_once(const Image& image, std::int64_t now) {
   BROOD_TRY(const State state, state_of(image));
   const auto noted = base::read_file_at(image.directory.get(), kVerifiedFile);
@@ -84,17 +93,6 @@ Status verify_once(const Image& image, std::int64_t now) {
     (void)base::replace_file_at(image.directory.get(), kVerifiedFile, state.digest, 0600);
   }
   return {};
-}
-
-bool verified_since_boot(const Image& image) {
-  struct stat note {};
-  timespec now{};
-  timespec up{};
-  if (::fstatat(image.directory.get(), kVerifiedFile, &note, AT_SYMLINK_NOFOLLOW) != 0 ||
-      ::clock_gettime(CLOCK_REALTIME, &now) != 0 || ::clock_gettime(CLOCK_BOOTTIME, &up) != 0) {
-    return false;
-  }
-  return note.st_ctim.tv_sec > now.tv_sec - up.tv_sec;
 }
 
 }  // namespace rootfs

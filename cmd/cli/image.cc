@@ -2,6 +2,7 @@
 #include <unistd.h>
 
 #include <CLI/CLI.hpp>
+#include <ctime>
 #include <filesystem>
 #include <map>
 #include <memory>
@@ -34,6 +35,7 @@ struct ImageFlags {
   bool replace = false;
   bool no_tls_verify = false;
   bool json = false;
+  bool quiet = false;
 };
 
 template <typename T>
@@ -152,6 +154,24 @@ Outcome<int> remove(const ImageFlags& flags) {
   return 0;
 }
 
+Outcome<int> verify(const ImageFlags& flags) {
+  CLI_TRY([[maybe_unused]] const int root, need_root("image verify"));
+  for (const std::string& name : flags.names) {
+    const auto image = rootfs::use_image(flags.images, name);
+    if (!image) {
+      return fail(image.error().code() == ENOENT ? Exit::not_found : Exit::failed,
+                  escape_controls(image.error().message()));
+    }
+    CLI_TRY([[maybe_unused]] const int same,
+            outcome_of(rootfs::verify_once(*image, std::time(nullptr))));
+    if (!flags.quiet) {
+      CLI_TRY([[maybe_unused]] const int told,
+              write_output(name + ": " + image->manifest.digest + "\n"));
+    }
+  }
+  return 0;
+}
+
 Outcome<int> prune(const ImageFlags& flags) {
   CLI_TRY([[maybe_unused]] const int root, need_root("image prune"));
   CLI_TRY(const std::uint64_t freed, outcome_of(rootfs::prune_images(flags.images)));
@@ -209,6 +229,13 @@ void add_image(CLI::App& app, Session& session) {
 
   verb = add(*group, session, flags, "inspect", "All that is known of them, as JSON", inspect);
   verb->add_option("name", flags->names)->required();
+
+  verb = add(*group, session, flags, "verify",
+             "Hold them against their digests, unless nothing of them has changed since that was "
+             "done, and the machine booted",
+             verify);
+  verb->add_option("name", flags->names)->required();
+  verb->add_flag("-q,--quiet", flags->quiet, "say nothing of those that are as they should be");
 
   verb = add(*group, session, flags, "remove", "Take images away that nothing uses", remove);
   verb->alias("rm");

@@ -1,5 +1,6 @@
 #include "cmd/cli/other_program.h"
 
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -18,21 +19,42 @@ std::string own_directory() {
   return whole.substr(0, whole.rfind('/'));
 }
 
+// Replaces the process; comes back with what errno says.
+void try_to_become(const std::string& directory, const char* name, char** arguments) {
+  for (const char* place : {"/../lib/brood/", "/"}) {
+    ::execv((directory + place + name).c_str(), arguments);
+    if (errno != ENOENT) {
+      return;
+    }
+  }
+}
+
 }  // namespace
 
 // Installed (PREFIX/bin beside PREFIX/lib/brood), or as it was built.
 Outcome<int> become_program(const char* name, char** arguments) {
   const std::string directory = own_directory();
-  for (const char* place : {"/../lib/brood/", "/"}) {
-    ::execv((directory + place + name).c_str(), arguments);
-    if (errno != ENOENT) {
-      break;
-    }
-  }
+  try_to_become(directory, name, arguments);
   return fail(Exit::failed, std::string("this verb's own program, ") + name +
                                 ", cannot be run from " + directory + " or its ../lib/brood: " +
                                 base::Error::from_errno("execve").message() +
                                 "; install brood again");
+}
+
+Outcome<int> run_program(const char* name, char** arguments) {
+  const std::string directory = own_directory();
+  const pid_t pid = ::fork();
+  if (pid < 0) {
+    return fail(Exit::failed, base::Error::from_errno("fork").message());
+  }
+  if (pid == 0) {
+    try_to_become(directory, name, arguments);
+    ::_exit(127);
+  }
+  int status = 0;
+  while (::waitpid(pid, &status, 0) < 0 && errno == EINTR) {
+  }
+  return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
 }
 
 }  // namespace cli

@@ -3,28 +3,32 @@
 #include <fcntl.h>
 #include <malloc.h>
 #include <pthread.h>
-#include <spdlog/sinks/stdout_sinks.h>
-#include <spdlog/spdlog.h>
 #include <sys/eventfd.h>
 #include <sys/file.h>
-#include <sys/mount.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
+#include <boost/asio/executor_work_guard.hpp>
 #include <boost/asio/io_context.hpp>
+#include <boost/asio/post.hpp>
 #include <csignal>
+#include <cstring>
 #include <filesystem>
 #include <future>
 #include <memory>
 #include <optional>
 #include <thread>
 
-#include "agent/agent.h"
 #include "agent/config.h"
 #include "agent/powers.h"
+#include "agent/single_command.h"
 #include "api/json.h"
 #include "base/file.h"
 #include "cmd/agent_process.h"
+#include "cmd/cli/io.h"
+#include "cmd/cli/other_program.h"
+#include "cmd/own_zygote.h"
 
 namespace cli {
 namespace {
@@ -33,29 +37,42 @@ namespace fs = std::filesystem;
 
 constexpr int kMostAtOnce = 64;
 
-// A state directory, this process's alone for as long as it lives.
-struct Place {
-  std::string path;
-  std::string lock_path;
-  base::UniqueFd lock;
+// A name for a cgroup, this process's alone for as long as it lives. The lock's file goes with it.
+class Place {
+ public:
+  Place(std::string name, std::string lock_path, base::UniqueFd lock)
+      : instance(std::move(name)), lock_path_(std::move(lock_path)), lock_(std::move(lock)) {}
+  Place(Place&& other) noexcept = default;
+  Place& operator=(Place&& other) = delete;
+  ~Place() {
+    if (lock_) {
+      std::error_code ignored;
+      fs::remove(lock_path_, ignored);
+      fs::remove(fs::path(lock_path_).parent_path(), ignored);  // of the last of them
+    }
+  }
+  std::string instance;
+
+ private:
+  std::string lock_path_;
+  base::UniqueFd lock_;
 };
 
 // Nothing where another has it. The lock goes with its user, so one that is got may be gone
 // already.
-std::optional<Place> try_place(const std::string& path) {
-  Place place{path, path + ".lock", {}};
-  auto lock = base::open_at(AT_FDCWD, place.lock_path, O_RDWR | O_CREAT, 0600);
+std::optional<Place> try_place(const std::string& directory, const std::string& name) {
+  const std::string path = directory + "/" + name + ".lock";
+  auto lock = base::open_at(AT_FDCWD, path, O_RDWR | O_CREAT, 0600);
   struct stat about {};
   if (!lock || ::flock(lock->get(), LOCK_EX | LOCK_NB) != 0 || ::fstat(lock->get(), &about) != 0 ||
-      about.st_nlink == 0 || !base::make_directories(path, 0700)) {
+      about.st_nlink == 0) {
     return std::nullopt;
   }
-  place.lock = std::move(*lock);
-  return place;
+  return Place(name, path, std::move(*lock));
 }
 
-// Rather one that is there: its last user was killed, and an agent that takes a state directory
-// clears away what an earlier one left.
+// Rather one that is there: its last user was killed, and whoever takes the name takes away the
+// cgroup that was left under it.
 Outcome<Place> take_place(const std::string& run_dir) {
   const std::string all = run_dir + "/standalone";
   if (const auto made = base::make_directories(run_dir, 0755); !made) {  // an agent's, too
@@ -68,13 +85,11 @@ Outcome<Place> take_place(const std::string& run_dir) {
     }
     std::error_code error;
     for (const auto& entry : fs::directory_iterator(all, error)) {
-      if (entry.path().extension() != ".lock") {
-        if (auto place = try_place(entry.path())) {
-          return std::move(*place);
-        }
+      if (auto place = try_place(all, entry.path().stem())) {
+        return std::move(*place);
       }
     }
-    if (auto place = try_place(all + "/" + std::to_string(i))) {
+    if (auto place = try_place(all, "standalone-" + std::to_string(i))) {
       return std::move(*place);
     }
   }
@@ -82,91 +97,51 @@ Outcome<Place> take_place(const std::string& run_dir) {
                                 std::to_string(kMostAtOnce) + ")");
 }
 
-void log_to_standard_error() {
-  auto logger =
-      std::make_shared<spdlog::logger>("brood", std::make_shared<spdlog::sinks::stderr_sink_mt>());
-  logger->set_pattern("brood: %v");
-  logger->set_level(spdlog::level::err);
-  spdlog::set_default_logger(std::move(logger));
-}
-
 Outcome<agent::AgentConfig> config_of(const StandaloneRequest& request) {
-  agent::ConfigSources sources;
+  agent::AgentConfig config;
   if (!request.images_dir.empty()) {
-    sources.flags.emplace_back("images_dir", request.images_dir);
+    config.images_dir = request.images_dir;
   }
-  if (!request.limits.empty()) {
-    sources.flags.emplace_back("limits", request.limits);
+  if (request.limits == "best-effort") {
+    config.limits = agent::LimitsMode::best_effort;
+  } else if (!request.limits.empty() && request.limits != "enforce") {
+    return fail(Exit::usage,
+                "--limits is enforce or best-effort, and '" + request.limits + "' is neither");
   }
-  if (!request.cgroup_parent.empty()) {
-    sources.flags.emplace_back("cgroup_parent", request.cgroup_parent);
-  }
-  auto config = agent::load_config(sources);
-  if (!config) {
-    return fail(Exit::usage, config.error().message());
-  }
-  cmd::find_parts(*config);
-  config->serves_one_command = true;
-  return std::move(*config);
+  config.cgroup_parent = request.cgroup_parent;
+  return config;
 }
 
-// The agent and the thread of its loop.
-class Host {
- public:
-  Host(agent::AgentConfig config, Place place)
-      : config_(std::move(config)), place_(std::move(place)) {
-    config_.state_dir = place_.path;
+// Reading an image takes what nothing else here does, so another program does it.
+base::Status verify_elsewhere(const rootfs::Image& image) {
+  std::error_code error;
+  const fs::path directory =
+      fs::read_symlink("/proc/self/fd/" + std::to_string(image.directory.get()), error);
+  std::string words[] = {"brood",
+                         "image",
+                         "verify",
+                         "--images",
+                         directory.parent_path(),
+                         "--quiet",
+                         image.manifest.name};
+  char* arguments[std::size(words) + 1] = {};
+  std::transform(std::begin(words), std::end(words), arguments,
+                 [](std::string& word) { return word.data(); });
+  const auto done = run_program("brood-local", arguments);
+  if (!done || *done != 0) {
+    return base::fail_because(done ? "image '" + image.manifest.name + "' is not verified"
+                                   : done.error().message);
   }
-  ~Host() { stop(); }
-  Host(const Host&) = delete;
-  Host& operator=(const Host&) = delete;
+  return {};
+}
 
-  Outcome<int> start() {
-    auto started = agent::Agent::start(loop_, config_);
-    if (!started) {
-      return fail(Exit::failed, started.error().message());
-    }
-    agent_ = std::move(*started);
-    // Signals are this thread's, which hands them to the command.
-    sigset_t all;
-    sigset_t before;
-    sigfillset(&all);
-    ::pthread_sigmask(SIG_BLOCK, &all, &before);
-    thread_ = std::thread([this] {
-      const auto work = boost::asio::make_work_guard(loop_);
-      loop_.run();
-    });
-    ::pthread_sigmask(SIG_SETMASK, &before, nullptr);
-    return 0;
+// pid 1 of the sandbox is a copy of this process, and stays. What is in the environment is for none
+// of both any more.
+void forget_environment() {
+  for (char** one = environ; one != nullptr && *one != nullptr; ++one) {
+    ::explicit_bzero(*one, std::strlen(*one));
   }
-
-  template <typename Work>
-  void post(Work work) {
-    boost::asio::post(loop_, std::move(work));
-  }
-  agent::Agent& agent() { return *agent_; }
-
-  void stop() {
-    if (thread_.joinable()) {
-      post([this] { agent_->drain(std::chrono::milliseconds(0), [this] { loop_.stop(); }); });
-      thread_.join();
-    }
-    agent_.reset();
-    std::error_code ignored;
-    // The agent's own mount goes with the process otherwise, which is too late for its folder.
-    (void)::umount2((config_.state_dir + "/slots").c_str(), MNT_DETACH);
-    fs::remove_all(config_.state_dir, ignored);
-    fs::remove(place_.lock_path, ignored);
-    fs::remove(fs::path(config_.state_dir).parent_path(), ignored);  // of the last of them
-  }
-
- private:
-  agent::AgentConfig config_;
-  Place place_;
-  boost::asio::io_context loop_{1};
-  std::unique_ptr<agent::Agent> agent_;
-  std::thread thread_;
-};
+}
 
 // What the loop's thread tells this one.
 struct Course {
@@ -174,49 +149,56 @@ struct Course {
   bool has_started = false;  // the loop's alone
   std::promise<agent::CommandEnd> ended;
   base::UniqueFd end_event{::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)};
-  std::shared_ptr<agent::CommandHandle> handle;
 };
 
-void begin(Host& host, const std::shared_ptr<Course>& course, agent::CommandRequest command) {
-  host.post([&host, course, command = std::move(command)]() mutable {
-    auto handle = host.agent().run(std::move(command),
-                                   {.started =
-                                        [course](agent::CommandStarted started) {
-                                          course->has_started = true;
-                                          course->started.set_value(std::move(started));
-                                        },
-                                    .done =
-                                        [course](agent::CommandEnd end) {
-                                          if (!course->has_started) {
-                                            course->started.set_value(tl::unexpected(end.message));
-                                          }
-                                          course->ended.set_value(std::move(end));
-                                          const std::uint64_t one = 1;
-                                          (void)!::write(course->end_event.get(), &one, sizeof one);
-                                        }});
-    if (!handle) {
-      course->started.set_value(tl::unexpected(handle.error().message));
-    } else {
-      course->handle = std::move(*handle);
-    }
-  });
+agent::CommandCallbacks callbacks_of(const std::shared_ptr<Course>& course) {
+  return {.started =
+              [course](agent::CommandStarted started) {
+                course->has_started = true;
+                course->started.set_value(std::move(started));
+              },
+          .done =
+              [course](agent::CommandEnd end) {
+                if (!course->has_started) {
+                  course->started.set_value(tl::unexpected(end.message));
+                }
+                course->ended.set_value(std::move(end));
+                const std::uint64_t one = 1;
+                (void)!::write(course->end_event.get(), &one, sizeof one);
+              }};
 }
 
-Outcome<std::string> carry(Host& host, StandaloneRequest& request, agent::CommandRequest command) {
-  const auto course = std::make_shared<Course>();
-  begin(host, course, std::move(command));
-  auto started = course->started.get_future().get();
-  if (!started) {
-    return fail(Exit::failed, started.error());
+// A thread for the loop; signals are the other's, which hands them to the command.
+class Loop {
+ public:
+  explicit Loop(boost::asio::io_context& loop) : work_(loop.get_executor()) {
+    sigset_t all;
+    sigset_t before;
+    sigfillset(&all);
+    ::pthread_sigmask(SIG_BLOCK, &all, &before);
+    thread_ = std::thread([&loop] { loop.run(); });
+    ::pthread_sigmask(SIG_SETMASK, &before, nullptr);
   }
-  auto ended = course->ended.get_future();
-  const std::string sandbox = started->sandbox;
+  ~Loop() {
+    work_.reset();
+    thread_.join();
+  }
+  Loop(const Loop&) = delete;
+  Loop& operator=(const Loop&) = delete;
+
+ private:
+  boost::asio::executor_work_guard<boost::asio::io_context::executor_type> work_;
+  std::thread thread_;
+};
+
+Outcome<Pumped> carry(boost::asio::io_context& loop, agent::SingleCommand& command,
+                      StandaloneRequest& request, Course& course, agent::CommandStarted started) {
   const auto send = [&](int number) {
-    host.post([&host, sandbox, number] { (void)host.agent().signal(sandbox, 0, number); });
+    boost::asio::post(loop, [&command, number] { command.signal(number); });
   };
   PumpRequest& pumped = request.pump;
-  pumped.streams = std::move(started->streams);
-  pumped.until_fd = course->end_event.get();
+  pumped.streams = std::move(started.streams);
+  pumped.until_fd = course.end_event.get();
   pumped.ended = [] { return true; };
   pumped.signal = send;
   pumped.over_limit = [&, over = std::move(pumped.over_limit)] {
@@ -225,14 +207,30 @@ Outcome<std::string> carry(Host& host, StandaloneRequest& request, agent::Comman
     }
     send(SIGKILL);
   };
-  {
-    std::optional<RawTerminal> raw;
-    if (request.terminal) {
-      raw.emplace();
-    }
-    CLI_TRY([[maybe_unused]] const Pumped done, pump(std::move(pumped)));
+  std::optional<RawTerminal> raw;
+  if (request.terminal) {
+    raw.emplace();
   }
-  return api::command_end_json(ended.get());
+  return pump(std::move(pumped));
+}
+
+Outcome<std::string> run_in_loop(boost::asio::io_context& loop, agent::SingleCommand& command,
+                                 StandaloneRequest& request) {
+  const auto course = std::make_shared<Course>();
+  auto ended = course->ended.get_future();
+  const Loop thread(loop);
+  boost::asio::post(loop, [&] { command.start(callbacks_of(course)); });
+  auto started = course->started.get_future().get();
+  if (!started) {
+    return fail(Exit::failed, started.error());
+  }
+  const auto carried = carry(loop, command, request, *course, std::move(*started));
+  if (!carried) {
+    boost::asio::post(loop, [&] { command.cancel(); });
+  }
+  agent::CommandEnd end = ended.get();
+  return carried ? Outcome<std::string>(api::command_end_json(end))
+                 : tl::unexpected(carried.error());
 }
 
 }  // namespace
@@ -248,18 +246,27 @@ Outcome<std::string> run_standalone(StandaloneRequest request) {
   if (!command) {
     return fail(Exit::usage, command.error().message());
   }
-  log_to_standard_error();
   // Its threads allocate little: a heap for each would cost more than they wait for one.
   ::mallopt(M_ARENA_MAX, 1);
   cmd::allow_core_limit();
-  CLI_TRY(agent::AgentConfig config, config_of(request));
+  CLI_TRY(const agent::AgentConfig config, config_of(request));
   if (const auto given_up = agent::give_up_powers(); !given_up) {
     return fail(Exit::failed, given_up.error().message());
   }
-  CLI_TRY(Place place, take_place(config.run_dir));
-  Host host(std::move(config), std::move(place));
-  CLI_TRY([[maybe_unused]] const int started, host.start());
-  return carry(host, request, std::move(*command));
+  CLI_TRY(const Place place, take_place(config.run_dir));
+  forget_environment();
+  boost::asio::io_context loop(1);
+  auto made = agent::SingleCommand::make(loop, config, place.instance,
+                                         {.spawn = cmd::spawn_sandbox, .verify = verify_elsewhere},
+                                         std::move(*command));
+  if (!made) {
+    return fail(Exit::failed, made.error().message());
+  }
+  auto ended = run_in_loop(loop, **made, request);
+  if (const auto finished = (*made)->finish(); !finished) {
+    tell(finished.error().message());
+  }
+  return ended;
 }
 
 }  // namespace cli

@@ -52,11 +52,20 @@ int brood_take_plan(int fd) {
   return 0;
 }
 
+int brood_use_plan(const void* bytes, size_t size) {
+  if (brood_clone_flags(bytes, size) == 0) {
+    return EINVAL;
+  }
+  plan = bytes;
+  plan_size = size;
+  return 0;
+}
+
 /* --- in the sandbox ----------------------------------------------------------------------------
  */
 
 /* The descriptors of a sandbox while it is being made, in order from BROOD_CONN_FD up. */
-enum { CONN = BROOD_CONN_FD, SUPERVISOR, LOG, CODE, LOWER, LAYERS };
+enum { CONN = BROOD_CONN_FD, SUPERVISOR, LOG, CODE, LOWER, LAYERS, DEVICES };
 
 static void send_report(const struct brood_setup_report* report, int listener) {
   union {
@@ -265,13 +274,15 @@ static _Noreturn void supervise(pid_t handler) {
   supervise_many(BROOD_CONN_FD, handler);
 }
 
-/* The image's zygote opened its own; this one is the sandbox's. */
-static void take_null_as_stdin(void) {
+/* The image's zygote opened its own; this one is the sandbox's. 0, or -1. */
+static int take_null_as_stdin(void) {
   int null = open("/dev/null", O_RDWR | O_CLOEXEC);
-  if (null >= 0) {
-    (void)dup2(null, STDIN_FILENO);
-    close(null);
+  if (null < 0) {
+    return -1;
   }
+  const int taken = dup2(null, STDIN_FILENO);
+  close(null);
+  return taken < 0 ? -1 : 0;
 }
 
 static void become_handler(void) {
@@ -288,10 +299,15 @@ static void become_handler(void) {
 }
 
 static void gather_descriptors(const struct brood_launch* launch) {
-  const int kept[] = {launch->fds[BROOD_FD_CONN],  launch->fds[BROOD_FD_SUPERVISOR],
-                      launch->fds[BROOD_FD_LOG],   launch->fds[BROOD_FD_CODE],
-                      launch->fds[BROOD_FD_LOWER], launch->fds[BROOD_FD_LAYERS]};
-  if (brood_keep_fds(BROOD_CONN_FD, kept, sizeof kept / sizeof *kept) != 0) {
+  const int kept[] = {launch->fds[BROOD_FD_CONN],
+                      launch->fds[BROOD_FD_SUPERVISOR],
+                      launch->fds[BROOD_FD_LOG],
+                      launch->fds[BROOD_FD_CODE],
+                      launch->fds[BROOD_FD_LOWER],
+                      launch->fds[BROOD_FD_LAYERS],
+                      launch->devices};
+  const int count = (int)(sizeof kept / sizeof *kept) - (launch->devices < 0 ? 1 : 0);
+  if (brood_keep_fds(BROOD_CONN_FD, kept, count) != 0) {
     _exit(1);
   }
 }
@@ -310,7 +326,7 @@ static void become_sandbox(struct brood_launch* launch) {
 
   struct brood_child_values values = {.root_fd = -1,
                                       .lower_fd = LOWER,
-                                      .dev_fd = -1,
+                                      .dev_fd = launch->devices < 0 ? -1 : DEVICES,
                                       .run_fd = -1,
                                       .support_fd = -1,
                                       .code_fd = CODE,
@@ -323,7 +339,9 @@ static void become_sandbox(struct brood_launch* launch) {
   if (error != 0) {
     _exit(1);
   }
-  take_null_as_stdin();
+  if (take_null_as_stdin() != 0 && launch->devices >= 0) {
+    _exit(1);
+  }
   pid_t handler = fork();
   if (handler < 0) {
     _exit(1);

@@ -8,6 +8,7 @@
 #ifndef BROOD_RUNTIMES_COMMON_SANDBOX_MAKER_H
 #define BROOD_RUNTIMES_COMMON_SANDBOX_MAKER_H
 
+#include <stddef.h>
 #include <sys/types.h>
 
 #include "isolate/wire.h"
@@ -16,12 +17,21 @@
  * errno: EINVAL where it is empty, not sealed, or no plan of this version with namespaces. */
 int brood_take_plan(int fd);
 
+/* The same for one that lies in memory, where it stays as it is. */
+int brood_use_plan(const void* bytes, size_t size);
+
+#define BROOD_NO_DEVICES (-1)
+
 struct brood_launch {
   unsigned uid_first; /* in the zygote's user namespace */
   unsigned uid_count;
   const char* hostname;
   int fds[BROOD_SPAWN_FD_COUNT]; /* borrowed */
   int release[2];                /* its own: the child reads one byte once its maps are written */
+  /* Of a process that is no zygote, and has neither its /dev nor its standard streams: a detached
+   * mount of the device tmpfs (borrowed); and no process of the sandbox goes on with 0, 1 and 2.
+   * BROOD_NO_DEVICES: it is a zygote. */
+  int devices;
 };
 
 /* What one more process of a sandbox becomes, which the agent has asked pid 1 for (BROOD_EXEC): its

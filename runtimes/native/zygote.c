@@ -104,8 +104,10 @@ static int be_interpreter(void) {
 }
 
 static void spawn(const struct brood_control* order, const int* fds) {
-  struct brood_launch launch = {
-      .uid_first = order->uid_first, .uid_count = order->uid_count, .hostname = order->hostname};
+  struct brood_launch launch = {.uid_first = order->uid_first,
+                                .uid_count = order->uid_count,
+                                .hostname = order->hostname,
+                                .devices = BROOD_NO_DEVICES};
   memcpy(launch.fds, fds, sizeof launch.fds);
   int pidfd = -1;
   const char* failed = NULL;

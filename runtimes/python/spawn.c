@@ -59,6 +59,7 @@ static PyObject* raise_os_error(int error, const char* what) {
 
 static int parse_launch(PyObject* args, struct brood_launch* launch) {
   PyObject* fds = NULL;
+  launch->devices = BROOD_NO_DEVICES;
   if (!PyArg_ParseTuple(args, "IIyO", &launch->uid_first, &launch->uid_count, &launch->hostname,
                         &fds)) {
     return -1;
