@@ -1,6 +1,7 @@
 #include "agent/powers.h"
 
-#include <seccomp.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
 #include <sys/capability.h>
 #include <sys/prctl.h>
 
@@ -11,40 +12,14 @@
 #include <memory>
 #include <string>
 
+#include "isolate/seccomp.h"
+
 namespace agent {
 namespace {
 
-using base::Error;
-using base::fail;
 using base::fail_because;
 using base::fail_errno;
 using base::Status;
-
-// A name that this architecture or libseccomp does not know is skipped.
-constexpr const char* kNeverCalled[] = {
-    // another kernel, or other code in this one
-    "kexec_load", "kexec_file_load", "create_module", "init_module", "finit_module",
-    "delete_module", "bpf", "reboot",
-    // the machine's state
-    "swapon", "swapoff", "acct", "quotactl", "quotactl_fd", "settimeofday", "stime",
-    "clock_settime", "clock_adjtime", "adjtimex", "setdomainname", "syslog", "vhangup", "_sysctl",
-    "nfsservctl", "iopl", "ioperm", "modify_ldt", "lookup_dcookie", "uselib",
-    // other processes' memory and descriptors
-    "process_vm_readv", "process_vm_writev", "process_madvise", "pidfd_getfd", "kcmp",
-    "perf_event_open",
-    // files past every path and mount
-    "open_by_handle_at", "name_to_handle_at", "fanotify_init", "fanotify_mark",
-    // large kernel surfaces
-    "io_uring_setup", "io_uring_enter", "io_uring_register", "userfaultfd", "keyctl", "add_key",
-    "request_key", "memfd_secret", "vmsplice", "remap_file_pages"};
-
-// Sanitized, a process looks for leaks by tracing itself.
-constexpr bool kSanitized =
-#ifdef __SANITIZE_ADDRESS__
-    true;
-#else
-    false;
-#endif
 
 Status check_alone() {
   std::error_code error;
@@ -96,39 +71,11 @@ Status shrink_sets() {
   return {};
 }
 
-using Filter = std::unique_ptr<void, decltype([](scmp_filter_ctx ctx) { ::seccomp_release(ctx); })>;
-
-// Filters are inherited, and the gravest verdict of all wins: kill, errno, notification, trace,
-// allow. A kill or an errno from this one would hide the notification by which a sandbox's own
-// filter tells the agent of a deadly call. A trace is graver than allow alone, so it changes
-// nothing that the filter of a sandbox or a zygote says; and where nobody traces for it
-// (PTRACE_O_TRACESECCOMP), the kernel answers ENOSYS.
-// By number only, so that the kernel knows beforehand which calls need no filter to be run.
-int fill(scmp_filter_ctx filter) {
-  int error = ::seccomp_attr_set(filter, SCMP_FLTATR_ACT_BADARCH, SCMP_ACT_KILL_PROCESS);
-  const auto refuse = [&](const char* name) {
-    const int number = ::seccomp_syscall_resolve_name(name);
-    if (error == 0 && number >= 0) {
-      error = ::seccomp_rule_add(filter, SCMP_ACT_TRACE(0), number, 0);
-    }
-  };
-  std::for_each(std::begin(kNeverCalled), std::end(kNeverCalled), refuse);
-  if (!kSanitized) {
-    refuse("ptrace");
-  }
-  return error;
-}
-
 Status filter_calls() {
-  const Filter filter(::seccomp_init(SCMP_ACT_ALLOW));
-  if (!filter) {
-    return fail_because("seccomp_init failed");
-  }
-  if (const int error = fill(filter.get()); error != 0) {
-    return fail(Error("build the agent's seccomp filter", -error));
-  }
-  if (const int error = ::seccomp_load(filter.get()); error != 0) {
-    return fail(Error("load the agent's seccomp filter", -error));
+  isolate::Filter filter = isolate::agent_filter();
+  const sock_fprog program{static_cast<unsigned short>(filter.size()), filter.data()};
+  if (::prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program) != 0) {
+    return fail_errno("load the agent's seccomp filter");
   }
   return {};
 }

@@ -8,8 +8,6 @@
 
 #include "base/slice.h"
 #include "cmd/cli/io.h"
-#include "cmd/cli/other_program.h"
-#include "cmd/cli/standalone.h"
 #include "cmd/cli/verbs.h"
 
 namespace {
@@ -39,21 +37,6 @@ std::string verb_of(int argc, char** argv) {
     }
   }
   return {};
-}
-
-// Before anything is parsed, which would be done again: a command without an agent is waited for by
-// whoever asks, and that program's verbs are the same. Comes back where it is no such command, and
-// where this is that program.
-void become_standalone(int argc, char** argv) {
-  if (cli::kAtHomeForStandalone || verb_of(argc, argv) != "run") {
-    return;
-  }
-  for (int i = 1; i < argc && std::string_view(argv[i]) != "--"; ++i) {
-    if (std::string_view(argv[i]) == "--standalone") {
-      (void)cli::become_program("brood-standalone", argv);  // if not, the verb says why not
-      return;
-    }
-  }
 }
 
 int run(int argc, char** argv) {
@@ -102,7 +85,6 @@ int run(int argc, char** argv) {
 int main(int argc, char** argv) {
   (void)brood_set_slice(BROOD_AGENT_SLICE_NS, 0, 0);  // it waits for an answer, and works little
   try {
-    become_standalone(argc, argv);
     return run(argc, argv);
   } catch (const std::exception& error) {
     // An agent that answers with what is not in its own API, or no memory.

@@ -1,4 +1,5 @@
-// Prints the compiled seccomp profiles as C++, for seccomp.cc. Run by the build; not installed.
+// Prints the compiled seccomp profiles, and what calls are named, as C++, for seccomp.cc. Run by
+// the build; not installed.
 #include <cstdio>
 #include <cstdlib>
 
@@ -29,5 +30,11 @@ int main() {
   print("kKill", isolate::compile_sandbox_filter(Deadly::kill, SetId::allowed));
   print("kKillStrict", isolate::compile_sandbox_filter(Deadly::kill, SetId::refused));
   print("kZygote", isolate::compile_zygote_filter());
+  print("kAgent", isolate::compile_agent_filter());
+  std::printf("constexpr const char* kCallNames[] = {\n");
+  for (const std::string& name : isolate::call_names()) {
+    std::printf("\"%s\",\n", name.c_str());
+  }
+  std::printf("};\n");
   return std::fflush(stdout) == 0 ? 0 : 1;
 }

@@ -13,6 +13,7 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
+#include <cstdlib>
 
 #include <cerrno>
 #include <cstddef>
@@ -157,6 +158,32 @@ constexpr const char* kDeadly[] = {
     "kexec_load",    "kexec_file_load", "init_module", "finit_module", "delete_module",
     "create_module", "reboot",          "swapon",      "swapoff",      "open_by_handle_at",
     "iopl",          "ioperm",          "acct",        "_sysctl"};
+
+// What the agent never calls.
+constexpr const char* kNeverCalled[] = {
+    // another kernel, or other code in this one
+    "kexec_load", "kexec_file_load", "create_module", "init_module", "finit_module",
+    "delete_module", "bpf", "reboot",
+    // the machine's state
+    "swapon", "swapoff", "acct", "quotactl", "quotactl_fd", "settimeofday", "stime",
+    "clock_settime", "clock_adjtime", "adjtimex", "setdomainname", "syslog", "vhangup", "_sysctl",
+    "nfsservctl", "iopl", "ioperm", "modify_ldt", "lookup_dcookie", "uselib",
+    // other processes' memory and descriptors
+    "process_vm_readv", "process_vm_writev", "process_madvise", "pidfd_getfd", "kcmp",
+    "perf_event_open",
+    // files past every path and mount
+    "open_by_handle_at", "name_to_handle_at", "fanotify_init", "fanotify_mark",
+    // large kernel surfaces
+    "io_uring_setup", "io_uring_enter", "io_uring_register", "userfaultfd", "keyctl", "add_key",
+    "request_key", "memfd_secret", "vmsplice", "remap_file_pages"};
+
+// Sanitized, a process looks for leaks by tracing itself.
+constexpr bool kSanitized =
+#ifdef __SANITIZE_ADDRESS__
+    true;
+#else
+    false;
+#endif
 
 // What a zygote and the making of a sandbox never need. Nothing of kDeadly: filters add up, and an
 // errno from this one would win over the notification that a sandbox's own filter gives. None of
@@ -464,6 +491,35 @@ base::Result<Filter> compile_zygote_filter() {
   BROOD_TRY(Builder builder, Builder::begin(SCMP_ACT_ALLOW));
   builder.rules(SCMP_ACT_ERRNO(EPERM), kZygoteRefused);
   return builder.finish();
+}
+
+// Filters are inherited, and the gravest verdict of all wins: kill, errno, notification, trace,
+// allow. A kill or an errno from this one would hide the notification by which a sandbox's own
+// filter tells the agent of a deadly call. A trace is graver than allow alone, so it changes
+// nothing that the filter of a sandbox or a zygote says; and where nobody traces for it
+// (PTRACE_O_TRACESECCOMP), the kernel answers ENOSYS.
+// By number only, so that the kernel knows beforehand which calls need no filter to be run.
+base::Result<Filter> compile_agent_filter() {
+  BROOD_TRY(Builder builder, Builder::begin(SCMP_ACT_ALLOW));
+  builder.rules(SCMP_ACT_TRACE(0), kNeverCalled);
+  if (!kSanitized) {
+    builder.rule(SCMP_ACT_TRACE(0), "ptrace");
+  }
+  return builder.finish();
+}
+
+std::vector<std::string> call_names() {
+  constexpr int kBeyondAll = 1024;
+  std::vector<std::string> names;
+  for (int number = 0; number < kBeyondAll; ++number) {
+    char* name = ::seccomp_syscall_resolve_num_arch(kArchitecture, number);
+    names.emplace_back(name != nullptr ? name : "");
+    ::free(name);
+  }
+  while (!names.empty() && names.back().empty()) {
+    names.pop_back();
+  }
+  return names;
 }
 
 }  // namespace isolate

@@ -3,6 +3,9 @@
 // other.
 #pragma once
 
+#include <string>
+#include <vector>
+
 #include "base/error.h"
 #include "isolate/seccomp.h"
 
@@ -12,5 +15,9 @@ namespace isolate {
 // notification: Linux 5.0).
 base::Result<Filter> compile_sandbox_filter(Deadly deadly, SetId set_id);
 base::Result<Filter> compile_zygote_filter();
+base::Result<Filter> compile_agent_filter();
+
+// By number; empty for a number that no call has.
+std::vector<std::string> call_names();
 
 }  // namespace isolate

@@ -1,9 +1,8 @@
 #include "isolate/seccomp.h"
 
 #include <linux/filter.h>
-#include <seccomp.h>
 
-#include <cstdlib>
+#include <iterator>
 #include <span>
 
 namespace isolate {
@@ -29,14 +28,14 @@ Filter zygote_filter() {
   return filter_of(kZygote);
 }
 
+Filter agent_filter() {
+  return filter_of(kAgent);
+}
+
 std::string syscall_name(int number) {
-  char* name = ::seccomp_syscall_resolve_num_arch(SCMP_ARCH_NATIVE, number);
-  if (name == nullptr) {
-    return std::to_string(number);
-  }
-  std::string text = name;
-  ::free(name);
-  return text;
+  const bool known = number >= 0 && static_cast<std::size_t>(number) < std::size(kCallNames) &&
+                     *kCallNames[number] != '\0';
+  return known ? kCallNames[number] : std::to_string(number);
 }
 
 }  // namespace isolate

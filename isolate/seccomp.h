@@ -30,6 +30,9 @@ Filter sandbox_filter(Deadly deadly, SetId set_id = SetId::allowed);
 // (EPERM) what neither they nor it ever need. Filters add up, so it is in force in sandboxes too.
 Filter zygote_filter();
 
+// The filter of an agent itself: what it never calls does not exist for it (ENOSYS).
+Filter agent_filter();
+
 // The name of a system call of the native ABI; its number where there is none.
 std::string syscall_name(int number);
 

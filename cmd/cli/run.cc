@@ -226,11 +226,9 @@ Outcome<std::string> document_of(const RunFlags& flags, std::vector<base::Unique
   }
 }
 
-Outcome<Ended> alone(const RunFlags& flags, std::uint64_t output_limit, const Session& session,
-                     std::string body) {
+Outcome<Ended> alone(const RunFlags& flags, std::uint64_t output_limit, std::string body) {
   Ended ended;
   StandaloneRequest request;
-  request.arguments = session.arguments;
   request.body = std::move(body);
   request.images_dir = flags.images;
   request.limits = flags.limits;
@@ -298,7 +296,7 @@ Outcome<int> run(const RunFlags& flags, const Session& session) {
   std::vector<base::UniqueFd> descriptors;
   CLI_TRY(std::string body, document_of(flags, descriptors));
   if (flags.standalone) {
-    auto ended = alone(flags, output_limit, session, std::move(body));
+    auto ended = alone(flags, output_limit, std::move(body));
     return ended ? finish(flags.stats_json, flags.output_limit, *ended)
                  : broods_fault(std::move(ended.error()));
   }

@@ -235,8 +235,6 @@ Outcome<std::string> run_in_loop(boost::asio::io_context& loop, agent::SingleCom
 
 }  // namespace
 
-const bool kAtHomeForStandalone = true;
-
 Outcome<std::string> run_standalone(StandaloneRequest request) {
   if (::geteuid() != 0) {
     return fail(Exit::failed,

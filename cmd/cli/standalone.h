@@ -1,6 +1,5 @@
-// `brood run --standalone`: a command without an agent that serves. What an agent does is done in
-// this process, for this command alone. At home in brood-standalone, which the others become for
-// it.
+// `brood run --standalone`: a command without an agent that serves. What an agent does for a
+// command is done in this process, for this one alone.
 #pragma once
 
 #include <string>
@@ -10,15 +9,11 @@
 
 namespace cli {
 
-// Whether this program is where it is at home.
-extern const bool kAtHomeForStandalone;
-
 struct StandaloneRequest {
-  char** arguments = nullptr;  // main's own
-  std::string body;            // as of POST /commands
-  std::string images_dir;      // empty: the agent's default
-  std::string limits;          // as broodd's --limits; empty: its default
-  std::string cgroup_parent;   // as broodd's; empty: this process's own cgroup
+  std::string body;           // as of POST /commands
+  std::string images_dir;     // empty: the agent's default
+  std::string limits;         // as broodd's --limits; empty: its default
+  std::string cgroup_parent;  // as broodd's; empty: this process's own cgroup
   // What of the pump is the caller's: input, limit, what is done when it is over.
   PumpRequest pump;
   bool terminal = false;

@@ -215,4 +215,9 @@ TEST_CASE("the filters that were built in are those that the profile says") {
     }
   }
   CHECK(same(isolate::zygote_filter(), isolate::compile_zygote_filter().value()));
+  CHECK(same(isolate::agent_filter(), isolate::compile_agent_filter().value()));
+  CHECK(isolate::syscall_name(SYS_reboot) == "reboot");
+  CHECK(isolate::syscall_name(SYS_landlock_restrict_self) == "landlock_restrict_self");
+  CHECK(isolate::syscall_name(999'999) == "999999");
+  CHECK(isolate::syscall_name(-1) == "-1");
 }
