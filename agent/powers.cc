@@ -11,6 +11,7 @@
 #include <iterator>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "isolate/seccomp.h"
 
@@ -30,14 +31,12 @@ Status check_alone() {
   return {};
 }
 
-bool is_kept(cap_value_t capability) {
-  return std::find(kKeptCapabilities.begin(), kKeptCapabilities.end(), capability) !=
-         kKeptCapabilities.end();
-}
+using Kept = std::vector<cap_value_t>;
 
-Status shrink_bounding_set() {
+Status shrink_bounding_set(const Kept& all_kept) {
   for (cap_value_t capability = 0; CAP_IS_SUPPORTED(capability); ++capability) {
-    if (!is_kept(capability) && ::cap_drop_bound(capability) != 0) {
+    const bool kept = std::find(all_kept.begin(), all_kept.end(), capability) != all_kept.end();
+    if (!kept && ::cap_drop_bound(capability) != 0) {
       return fail_errno("drop from the bounding set", std::to_string(capability));
     }
   }
@@ -48,13 +47,13 @@ using Capabilities = std::unique_ptr<_cap_struct, decltype([](cap_t caps) { ::ca
 
 // Only what is there is kept: root of a container may lack some, and then says so when it is asked
 // for what needs it.
-Status shrink_sets() {
+Status shrink_sets(const Kept& all_kept) {
   const Capabilities have(::cap_get_proc());
   const Capabilities kept(::cap_init());
   if (!have || !kept) {
     return fail_errno("cap_get_proc");
   }
-  for (const cap_value_t capability : kKeptCapabilities) {
+  for (const cap_value_t capability : all_kept) {
     cap_flag_value_t permitted = CAP_CLEAR;
     if (::cap_get_flag(have.get(), capability, CAP_PERMITTED, &permitted) == 0 &&
         permitted == CAP_SET) {
@@ -82,10 +81,12 @@ Status filter_calls() {
 
 }  // namespace
 
-Status give_up_powers() {
+Status give_up_powers(std::initializer_list<int> besides) {
+  Kept kept(kKeptCapabilities.begin(), kKeptCapabilities.end());
+  kept.insert(kept.end(), besides.begin(), besides.end());
   BROOD_CHECK(check_alone());
-  BROOD_CHECK(shrink_bounding_set());
-  BROOD_CHECK(shrink_sets());
+  BROOD_CHECK(shrink_bounding_set(kept));
+  BROOD_CHECK(shrink_sets(kept));
   if (::prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0) {
     return fail_errno("prctl", "PR_SET_NO_NEW_PRIVS");
   }

@@ -6,6 +6,7 @@
 
 #include <array>
 #include <cstdint>
+#include <initializer_list>
 
 #include "base/error.h"
 
@@ -36,7 +37,7 @@ constexpr std::uint64_t kept_capabilities_mask() {
 // set too; the chance to gain any by an exec (no_new_privs); and, by a seccomp filter, the system
 // calls that neither the agent nor anything below it makes. A call of these answers ENOSYS; what a
 // sandbox's own filter says of it still goes first. Needs root. To be called once, before there is
-// a second thread: refuses where there is one.
-base::Status give_up_powers();
+// a second thread: refuses where there is one. `besides`: capabilities that are kept, too.
+base::Status give_up_powers(std::initializer_list<int> besides = {});
 
 }  // namespace agent

@@ -226,10 +226,12 @@ Outcome<std::string> document_of(const RunFlags& flags, std::vector<base::Unique
   }
 }
 
-Outcome<Ended> alone(const RunFlags& flags, std::uint64_t output_limit, std::string body) {
+Outcome<Ended> alone(const RunFlags& flags, std::uint64_t output_limit, std::string body,
+                     std::vector<base::UniqueFd> descriptors) {
   Ended ended;
   StandaloneRequest request;
   request.body = std::move(body);
+  request.descriptors = std::move(descriptors);
   request.images_dir = flags.images;
   request.limits = flags.limits;
   request.cgroup_parent = flags.cgroup_parent;
@@ -246,9 +248,6 @@ Outcome<Ended> alone(const RunFlags& flags, std::uint64_t output_limit, std::str
 Outcome<std::uint64_t> check(const RunFlags& flags) {
   if (flags.command.empty() && !flags.sandbox.empty()) {
     return fail(Exit::usage, "there is no command behind --");
-  }
-  if (flags.standalone && !flags.binds.empty()) {
-    return fail(Exit::usage, "--bind wants an agent: --standalone has none to bind by");
   }
   if (flags.standalone && (flags.detach || !flags.name.empty() || !flags.remove)) {
     return fail(Exit::usage,
@@ -296,7 +295,7 @@ Outcome<int> run(const RunFlags& flags, const Session& session) {
   std::vector<base::UniqueFd> descriptors;
   CLI_TRY(std::string body, document_of(flags, descriptors));
   if (flags.standalone) {
-    auto ended = alone(flags, output_limit, std::move(body));
+    auto ended = alone(flags, output_limit, std::move(body), std::move(descriptors));
     return ended ? finish(flags.stats_json, flags.output_limit, *ended)
                  : broods_fault(std::move(ended.error()));
   }

@@ -1,6 +1,7 @@
 #include "cmd/cli/standalone.h"
 
 #include <fcntl.h>
+#include <linux/capability.h>
 #include <malloc.h>
 #include <pthread.h>
 #include <sys/eventfd.h>
@@ -135,6 +136,13 @@ base::Status verify_elsewhere(const rootfs::Image& image) {
   return {};
 }
 
+// Who mounts something in the sandbox enters it by its pid 1, which is a copy of this process and
+// so no less closed than root's own: an agent's sandboxes are copies of a zygote, whose master it
+// is.
+base::Status give_up_powers(const agent::CommandRequest& command) {
+  return command.has_mounts() ? agent::give_up_powers({CAP_SYS_PTRACE}) : agent::give_up_powers();
+}
+
 // pid 1 of the sandbox is a copy of this process, and stays. What is in the environment is for none
 // of both any more.
 void forget_environment() {
@@ -246,9 +254,11 @@ Outcome<std::string> run_standalone(StandaloneRequest request) {
   }
   // Its threads allocate little: a heap for each would cost more than they wait for one.
   ::mallopt(M_ARENA_MAX, 1);
+  command->descriptors =
+      std::make_shared<const std::vector<base::UniqueFd>>(std::move(request.descriptors));
   cmd::allow_core_limit();
   CLI_TRY(const agent::AgentConfig config, config_of(request));
-  if (const auto given_up = agent::give_up_powers(); !given_up) {
+  if (const auto given_up = give_up_powers(*command); !given_up) {
     return fail(Exit::failed, given_up.error().message());
   }
   CLI_TRY(const Place place, take_place(config.run_dir));

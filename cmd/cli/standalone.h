@@ -3,17 +3,20 @@
 #pragma once
 
 #include <string>
+#include <vector>
 
+#include "base/fd.h"
 #include "cmd/cli/outcome.h"
 #include "cmd/cli/pump.h"
 
 namespace cli {
 
 struct StandaloneRequest {
-  std::string body;           // as of POST /commands
-  std::string images_dir;     // empty: the agent's default
-  std::string limits;         // as broodd's --limits; empty: its default
-  std::string cgroup_parent;  // as broodd's; empty: this process's own cgroup
+  std::string body;                         // as of POST /commands
+  std::vector<base::UniqueFd> descriptors;  // what would go along with it
+  std::string images_dir;                   // empty: the agent's default
+  std::string limits;                       // as broodd's --limits; empty: its default
+  std::string cgroup_parent;                // as broodd's; empty: this process's own cgroup
   // What of the pump is the caller's: input, limit, what is done when it is over.
   PumpRequest pump;
   bool terminal = false;

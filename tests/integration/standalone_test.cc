@@ -123,6 +123,33 @@ TEST_CASE("without an agent a sandbox is as closed as with one") {
                           Contains("Seccomp:\t2") && Contains("closed"));
 }
 
+TEST_CASE("without an agent a command has the folders that it is given, and no more of the host") {
+  need_base();
+  const ScratchDirectory scratch;
+  REQUIRE(::chmod(scratch.path().c_str(), 0755) == 0);
+  REQUIRE(base::replace_file_at(scratch.fd(), "a", "hello\n", 0644));
+  const Ran ran = alone({"--bind", scratch.path() + ":/in:ro", "--tmpfs", "/scratch:1m",
+                         "--read-only", "--", "/bin/sh", "-c",
+                         "cat /in/a; touch /in/b 2>/dev/null || echo closed; touch /scratch/c && "
+                         "echo open; touch /var/d 2>/dev/null || echo closed"});
+  INFO(ran.err);
+  CHECK(ran.exit == 0);
+  CHECK(ran.out == "hello\nclosed\nopen\nclosed\n");
+  const Ran gone = alone({"--bind", scratch.path() + "/none:/in", "--", "/bin/true"});
+  CHECK(gone.exit == 2);
+  CHECK_FALSE(anything_left());
+}
+
+TEST_CASE("what this process knows is not to be read in a sandbox that it makes of itself") {
+  need_base();
+  const Ran ran = alone({"--", "/bin/sh", "-c",
+                         "env | grep -c TEST_SECRET; cat /proc/1/environ /proc/1/mem "
+                         "/proc/1/cmdline 2>/dev/null | wc -c; ls /proc/1/fd 2>/dev/null | wc -l"},
+                        {.input = "", .environment = {{"TEST_SECRET", "in-root's-environment"}}});
+  INFO(ran.err);
+  CHECK(ran.out == "0\n0\n0\n");
+}
+
 TEST_CASE("what is asked wrongly is told, and nothing is made") {
   need_base();
   const Ran image = alone({"--image", "no-such", "--", "/bin/true"});
