@@ -253,7 +253,7 @@ Outcome<std::string> run_standalone(StandaloneRequest request) {
     return fail(Exit::usage, command.error().message());
   }
   // Its threads allocate little: a heap for each would cost more than they wait for one.
-  ::mallopt(M_ARENA_MAX, 1);
+  ::mallopt(M_ARENA_MAX, 1);  // NOLINT(concurrency-mt-unsafe): there is one yet
   command->descriptors =
       std::make_shared<const std::vector<base::UniqueFd>>(std::move(request.descriptors));
   cmd::allow_core_limit();

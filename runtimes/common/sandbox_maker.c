@@ -388,6 +388,10 @@ static const char* release_child(pid_t pid, const struct brood_launch* launch, i
   if ((*error = write_map(pid, "uid_map", launch)) != 0) {
     return "write uid_map of a sandbox";
   }
+  /* A child of the initial user namespace could write this one itself, in which all are mapped. */
+  if (launch->devices >= 0 && (*error = write_map(pid, "projid_map", launch)) != 0) {
+    return "write projid_map of a sandbox";
+  }
   if (write(launch->release[1], "g", 1) != 1) {
     *error = errno;
     return "release a sandbox";

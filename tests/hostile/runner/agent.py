@@ -207,11 +207,21 @@ class Agent:
         return answer.json()["outcomes"]
 
     def probe_as_command(self, probe, arguments=None, user=None, image="python3"):
-        """The same by `brood run`: the probes come on standard input, behind a line that says which."""
+        """The same by `brood run`."""
+        return self.run_probe(["--socket", self.socket, "run"], probe, arguments, user, image)
+
+    def probe_alone(self, probe, arguments=None, user=None, image="python3"):
+        """The same by `brood run --standalone`, which this agent has no part in."""
+        limits = "enforce" if self.enforces() else "best-effort"
+        return self.run_probe(["run", "--standalone", "--images", self.places.images, "--limits", limits, "--cgroup-parent", self.cgroup],
+                              probe, arguments, user, image)
+
+    def run_probe(self, verb, probe, arguments, user, image):
+        """The probes come on standard input, behind a line that says which."""
         seconds = int(self.SETTINGS["timeout"] * slowness())
         event = json.dumps({"probe": probe, "arguments": arguments or {}}).encode()
         done = subprocess.run(
-            [self.places.build + "/bin/brood", "--socket", self.socket, "run", "--image", image, "--memory",
+            [self.places.build + "/bin/brood", *verb, "--image", image, "--memory",
              self.SETTINGS["memory"], *(["--user", user] if user else []), "--pids", str(self.SETTINGS["pids"]), "--timeout", f"{seconds}s", "--",
              "python3", "-I", "-B", "-c", COMMAND],
             input=event + b"\n" + self.places.package(), capture_output=True, timeout=seconds + 60, check=False)

@@ -53,6 +53,14 @@ def carry_out_as_root(row, agent, _outside):
     return agent.probe_as_command(row.probe, row.arguments, user="0:0")
 
 
+def carry_out_alone(row, agent, _outside):
+    return agent.probe_alone(row.probe, row.arguments)
+
+
+def carry_out_alone_as_root(row, agent, _outside):
+    return agent.probe_alone(row.probe, row.arguments, user="0:0")
+
+
 def carry_out_imported(row, agent, _outside):
     return agent.probe_as_command(row.probe, row.arguments, image=IMPORTED)
 
@@ -135,6 +143,8 @@ def run_product(rows, places, room, report):
         for row in filter(as_command, rows):
             run_as_command(row, agent, outside, report, "command", carry_out_as_command, row.expect)
             run_as_command(row, agent, outside, report, "root", carry_out_as_root, row.expected_of_root())
+            run_as_command(row, agent, outside, report, "alone", carry_out_alone, row.expect)
+            run_as_command(row, agent, outside, report, "alone, root", carry_out_alone_as_root, row.expected_of_root())
         agent.complaints += outside.complaints(["programs_bytes"])
     tell_complaints(agent, "as it is shipped", report)
 
