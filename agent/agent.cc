@@ -124,14 +124,15 @@ Agent::~Agent() {
 }
 
 void Agent::make_networks() {
-  const std::string& beside = config_.unpack_program;
+  const std::string beside =
+      config_.unpack_program.substr(0, config_.unpack_program.rfind('/') + 1);
   networks_ = std::make_unique<Networks>(
-      loop_,
-      NetworksOptions{.instance = instance_name(config_.state_dir),
-                      .relay_program = beside.substr(0, beside.rfind('/') + 1) + "brood-relay",
-                      .empty_dir = config_.state_dir + "/empty",
-                      .relay_uid = own_area_->first_uid() + 1,
-                      .mark = config_.state_dir + "/router"});
+      loop_, NetworksOptions{.instance = instance_name(config_.state_dir),
+                             .relay_program = beside + "brood-relay",
+                             .names_program = beside + "brood-names",
+                             .empty_dir = config_.state_dir + "/empty",
+                             .relay_uid = own_area_->first_uid() + 1,
+                             .mark = config_.state_dir + "/router"});
 }
 
 base::Status Agent::take_state_dir() {

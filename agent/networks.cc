@@ -1,13 +1,16 @@
 #include "agent/networks.h"
 
 #include <fcntl.h>
+#include <netinet/in.h>
 #include <spdlog/spdlog.h>
+#include <sys/epoll.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
 #include <optional>
 #include <sstream>
 
+#include "agent/names.h"
 #include "agent/publish.h"
 #include "agent/relay.h"
 #include "base/file.h"
@@ -21,6 +24,9 @@ using base::Status;
 using netns::Prefix;
 
 constexpr std::chrono::milliseconds kCountPeriod{1000};
+// Between two times that the rules are changed for what names stand for, so that a sandbox whose
+// names are never twice the same does not keep the thread from others.
+constexpr std::chrono::milliseconds kReportsRest{10};
 constexpr std::uint64_t kResolver = 0;  // the group of what is relayed for all; wires are from 1
 constexpr std::uint16_t kDns = 53;
 
@@ -43,13 +49,23 @@ RelayTarget host_resolver() {
   return target;
 }
 
+std::uint16_t port_of(int socket) {
+  sockaddr_in bound{};
+  socklen_t size = sizeof bound;
+  return ::getsockname(socket, reinterpret_cast<sockaddr*>(&bound), &size) == 0
+             ? ntohs(bound.sin_port)
+             : std::uint16_t{0};
+}
+
 }  // namespace
 
 // What the thread works on. Ends with the last job that has it.
 class Networks::Ground {
  public:
   explicit Ground(NetworksOptions options)
-      : options_(std::move(options)), relay_(relay_options(-1)) {}
+      : options_(std::move(options)),
+        relay_(confined(options_.relay_program, -1)),
+        reports_(::epoll_create1(EPOLL_CLOEXEC)) {}
   // Drained, and with all its wires detached; or at the end of a process that has failed.
   ~Ground() {
     if (router_ != nullptr) {
@@ -98,7 +114,7 @@ class Networks::Ground {
       return;
     }
     if (!inward_) {
-      inward_.emplace(relay_options(router_->netns_fd()));
+      inward_.emplace(confined(options_.relay_program, router_->netns_fd()));
     }
     for (Published& one : sockets) {
       const auto served =
@@ -128,6 +144,25 @@ class Networks::Ground {
     }
   }
 
+  base::UniqueFd reports() const {
+    return base::UniqueFd(::fcntl(reports_.get(), F_DUPFD_CLOEXEC, 0));
+  }
+
+  // True: the rules were changed for it.
+  bool hear() {
+    bool changed = false;
+    for (auto& [key, rules] : rules_) {
+      if (rules.names == nullptr || rules.names->control() < 0) {
+        continue;
+      }
+      rules.names->hear([&](const std::vector<netns::Admission>& admissions) {
+        changed = true;
+        return router_->admit(rules.number, admissions);
+      });
+    }
+    return changed;
+  }
+
   std::map<std::string, netns::PortCounters> look() {
     for (Relay* relay : {&relay_, inward_ ? &*inward_ : nullptr}) {
       if (const auto alive = relay != nullptr ? relay->look_after() : Status{}; !alive) {
@@ -137,6 +172,7 @@ class Networks::Ground {
     if (router_ == nullptr) {
       return {};
     }
+    look_after_names();
     follow_resolver();
     auto counted = router_->counters();
     if (!counted) {
@@ -150,10 +186,11 @@ class Networks::Ground {
   struct Rules {
     unsigned number = 0;
     std::size_t wires = 0;
+    std::unique_ptr<Names> names{};  // where the list has some
   };
 
-  RelayOptions relay_options(int netns_fd) const {
-    return {.program = options_.relay_program,
+  ConfinedOptions confined(const std::string& program, int netns_fd) const {
+    return {.program = program,
             .empty_dir = options_.empty_dir,
             .uid = options_.relay_uid,
             .netns_fd = netns_fd};
@@ -204,8 +241,26 @@ class Networks::Ground {
       return;
     }
     resolver_ = now;
-    if (const auto told = relay_.set_target(kResolver, now); !told) {
-      spdlog::error("networks: {}", told.error().message());
+    const auto told = [](const Status& status) {
+      if (!status) {
+        spdlog::error("networks: {}", status.error().message());
+      }
+    };
+    told(relay_.set_target(kResolver, now));
+    for (const auto& [key, rules] : rules_) {
+      told(rules.names != nullptr ? rules.names->set_resolver(now) : Status{});
+    }
+  }
+
+  void look_after_names() {
+    for (const auto& [key, rules] : rules_) {
+      auto again = rules.names != nullptr ? rules.names->look_after() : Result<bool>(false);
+      if (again && *again) {
+        again = listen_to(*rules.names);
+      }
+      if (!again) {
+        spdlog::error("networks: {}", again.error().message());
+      }
     }
   }
 
@@ -213,8 +268,34 @@ class Networks::Ground {
     if (const auto found = rules_.find(network.key); found != rules_.end()) {
       return &found->second;
     }
-    BROOD_TRY(const unsigned number, router_->add_policy(*network.policy));
-    return &(rules_[network.key] = {.number = number, .wires = 0});
+    const auto groups = name_groups(*network.policy);
+    if (groups.empty()) {
+      BROOD_TRY(const unsigned number, router_->add_policy(*network.policy));
+      return &(rules_[network.key] = {.number = number});
+    }
+    base::UniqueFd socket;
+    const auto bind = [&]() -> Status {
+      BROOD_TRY(socket, bound_socket(netns::gateway4(), 0, SOCK_DGRAM, Absent::refused));
+      return {};
+    };
+    BROOD_CHECK(netns::run_inside(router_->netns_fd(), bind));
+    const std::uint16_t port = port_of(socket.get());
+    auto names =
+        std::make_unique<Names>(confined(options_.names_program, -1), groups, std::move(socket));
+    BROOD_CHECK(names->start(resolver_));
+    BROOD_CHECK(listen_to(*names));
+    BROOD_TRY(const unsigned number, router_->add_policy(*network.policy, port));
+    return &(rules_[network.key] = {.number = number, .wires = 0, .names = std::move(names)});
+  }
+
+  // Until its control is closed.
+  Result<bool> listen_to(const Names& names) {
+    epoll_event event{};
+    event.events = EPOLLIN;
+    if (::epoll_ctl(reports_.get(), EPOLL_CTL_ADD, names.control(), &event) != 0) {
+      return base::fail_errno("epoll_ctl", "of a brood-names");
+    }
+    return true;
   }
 
   Status relay_host_ports(const Wire& wire, int netns_fd) {
@@ -239,10 +320,15 @@ class Networks::Ground {
   Relay relay_;
   std::optional<Relay> inward_;
   RelayTarget resolver_;
+  const base::UniqueFd reports_;  // the controls of all brood-names
 };
 
 Networks::Networks(boost::asio::io_context& loop, NetworksOptions options)
-    : ground_(std::make_shared<Ground>(std::move(options))), timer_(loop), thread_(loop) {
+    : ground_(std::make_shared<Ground>(std::move(options))),
+      timer_(loop),
+      reports_(loop),
+      rest_(loop),
+      thread_(loop) {
   thread_.run([ground = ground_] { ground->clear(); });
 }
 
@@ -265,6 +351,11 @@ void Networks::attach(std::shared_ptr<const Network> network, base::UniqueFd pid
               [this, done = std::move(done)](Result<std::shared_ptr<const Wire>> wire) {
                 wires_ -= wire ? 0 : 1;
                 count_later();
+                if (wire && !reports_.is_open() && !finished_ && (*wire)->port &&
+                    (*wire)->port->plan.resolver_port != 0) {
+                  reports_.assign(ground_->reports().release());
+                  hear_later();
+                }
                 done(std::move(wire));
               });
 }
@@ -284,6 +375,33 @@ void Networks::publish(std::shared_ptr<const Wire> wire,
 netns::PortCounters Networks::counters(const Wire& wire) const {
   const auto found = wire.port ? counted_.find(wire.port->plan.interface) : counted_.end();
   return found == counted_.end() ? netns::PortCounters{} : found->second;
+}
+
+void Networks::hear_later() {
+  reports_.async_wait(boost::asio::posix::stream_descriptor::wait_read,
+                      [this](const boost::system::error_code& error) {
+                        if (!error && !finished_) {
+                          hear();
+                        }
+                      });
+}
+
+void Networks::hear() {
+  thread_.run([ground = ground_] { return ground->hear(); },
+              [this](bool changed) {
+                if (finished_) {
+                  return;
+                }
+                if (!changed) {
+                  return hear_later();
+                }
+                rest_.expires_after(kReportsRest);
+                rest_.async_wait([this](const boost::system::error_code& error) {
+                  if (!error && !finished_) {
+                    hear_later();
+                  }
+                });
+              });
 }
 
 void Networks::count_later() {
@@ -312,6 +430,10 @@ void Networks::finish() {
     return;
   }
   timer_.cancel();
+  rest_.cancel();
+  if (reports_.is_open()) {
+    reports_.close();
+  }
   thread_.run([ground = ground_] {});
   thread_.finish();
   ground_.reset();

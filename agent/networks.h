@@ -4,6 +4,7 @@
 #pragma once
 
 #include <boost/asio/io_context.hpp>
+#include <boost/asio/posix/stream_descriptor.hpp>
 #include <boost/asio/steady_timer.hpp>
 #include <cstdint>
 #include <functional>
@@ -22,11 +23,12 @@
 namespace agent {
 
 struct NetworksOptions {
-  std::string instance;       // [0-9a-f]{12}
-  std::string relay_program;  // brood-relay
-  std::string empty_dir;      // for its root
-  std::uint32_t relay_uid = 0;
-  std::string mark;  // a file that is there while something is on the host
+  std::string instance;         // [0-9a-f]{12}
+  std::string relay_program;    // brood-relay
+  std::string names_program;    // brood-names
+  std::string empty_dir;        // for its root
+  std::uint32_t relay_uid = 0;  // of both
+  std::string mark;             // a file that is there while something is on the host
 };
 
 class Networks {
@@ -54,6 +56,8 @@ class Networks {
 
  private:
   class Ground;
+  void hear_later();
+  void hear();
   void count();
   void count_later();
 
@@ -63,6 +67,9 @@ class Networks {
   std::map<std::string, netns::PortCounters> counted_;  // by interface
   boost::asio::steady_timer timer_;
   bool counting_ = false;
+  // Readable when a brood-names has something to report; nothing before there is one.
+  boost::asio::posix::stream_descriptor reports_;
+  boost::asio::steady_timer rest_;
   bool finished_ = false;
   Maker thread_;  // the last, so that it ends first
 };

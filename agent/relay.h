@@ -5,23 +5,15 @@
 #pragma once
 
 #include <cstdint>
-#include <string>
 #include <vector>
 
+#include "agent/confined_program.h"
 #include "agent/relay_order.h"
 #include "base/error.h"
 #include "base/fd.h"
-#include "base/process.h"
 #include "netns/prefix.h"
 
 namespace agent {
-
-struct RelayOptions {
-  std::string program;    // brood-relay
-  std::string empty_dir;  // becomes its root; made where it is missing
-  std::uint32_t uid = 0;  // and gid
-  int netns_fd = -1;      // from which it connects; -1: the agent's own
-};
 
 struct RelayTarget {
   netns::Prefix address{};
@@ -30,7 +22,7 @@ struct RelayTarget {
 
 class Relay {
  public:
-  explicit Relay(RelayOptions options) : options_(std::move(options)) {}
+  explicit Relay(ConfinedOptions options) : options_(std::move(options)) {}
 
   base::Status serve(RelayKind kind, std::uint64_t group, const RelayTarget& target,
                      base::UniqueFd socket);
@@ -39,7 +31,7 @@ class Relay {
   // Starts it again if it has died while there is something for it to do.
   base::Status look_after();
   // Readable once it has ended; -1 where there is none. Borrowed.
-  pid_t pid() const { return process_.pid(); }
+  pid_t pid() const { return program_.process.pid(); }
 
  private:
   struct Service {
@@ -47,13 +39,11 @@ class Relay {
     base::UniqueFd socket;
   };
   base::Status start();
-  base::Status spawn(int control, int root);
   base::Status send(const RelayOrder& order, int fd);
   base::Status send_or_restart(const RelayOrder& order, int fd);
 
-  const RelayOptions options_;
-  base::OwnedPid process_;
-  base::UniqueFd control_;
+  const ConfinedOptions options_;
+  ConfinedProgram program_;
   std::vector<Service> services_;
 };
 

@@ -2,7 +2,7 @@
 # (cmd/broodd.cc): PREFIX/sbin beside PREFIX/lib/brood, whatever a distribution calls its library folder.
 install(TARGETS brood brood-image brood-bench RUNTIME DESTINATION bin)
 install(TARGETS broodd RUNTIME DESTINATION sbin)
-install(TARGETS brood-local brood-relay brood-unpack RUNTIME DESTINATION lib/brood)
+install(TARGETS brood-local brood-names brood-relay brood-unpack RUNTIME DESTINATION lib/brood)
 install(TARGETS brood_python LIBRARY DESTINATION lib/brood/runtimes/python)
 install(TARGETS brood_native RUNTIME DESTINATION lib/brood/runtimes/native)
 install(PROGRAMS ${CMAKE_BINARY_DIR}/runtimes/node/brood-zygote DESTINATION lib/brood/runtimes/node)

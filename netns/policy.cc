@@ -106,6 +106,13 @@ const char* keyword(const Prefix& range) {
   return range.family == AF_INET ? "ip" : "ip6";
 }
 
+std::string on_its_ports(std::string rule, const Destination& destination) {
+  if (destination.first_port != 0) {
+    rule += " " + protocol_text(destination) + " dport " + ports_text(destination);
+  }
+  return rule + " accept\n";
+}
+
 std::string accept_rule(const Destination& destination) {
   std::string rule =
       std::string("    ") + keyword(destination.range) + " daddr " + text_of(destination.range);
@@ -113,16 +120,13 @@ std::string accept_rule(const Destination& destination) {
     rule =
         std::string("    meta nfproto ") + (destination.range.family == AF_INET ? "ipv4" : "ipv6");
   }
-  if (destination.first_port != 0) {
-    rule += " " + protocol_text(destination) + " dport " + ports_text(destination);
-  }
-  return rule + " accept\n";
+  return on_its_ports(std::move(rule), destination);
 }
 
 std::string accept_rules(const Policy& policy, bool within_private) {
   std::string rules;
   for (const Destination& destination : policy.allow) {
-    if (lies_in(kPrivate, destination.range) == within_private) {
+    if (destination.name.name.empty() && lies_in(kPrivate, destination.range) == within_private) {
       rules += accept_rule(destination);
     }
   }
@@ -147,24 +151,42 @@ std::string quoted(const std::string& name) {
   return "\"" + name + "\"";
 }
 
+// No address, and nothing that was meant as one, has such a letter, or a star, but what has a
+// colon.
+bool is_meant_as_name(std::string_view text) {
+  return text.find(':') == std::string_view::npos && text.find('/') == std::string_view::npos &&
+         std::any_of(text.begin(), text.end(), [](char one) {
+           return (one >= 'a' && one <= 'z') || (one >= 'A' && one <= 'Z') || one == '*' ||
+                  one == '_' || static_cast<unsigned char>(one) >= 0x80;
+         });
+}
+
+bool same_ports(const Destination& a, const Destination& b) {
+  return a.first_port == b.first_port && a.last_port == b.last_port && a.protocol == b.protocol;
+}
+
+std::string names_set(int family, unsigned number, std::size_t group) {
+  return (family == AF_INET ? "names4_" : "names6_") + std::to_string(number) + "_" +
+         std::to_string(group);
+}
+
+constexpr const char* kNamesSet4 = " { type ipv4_addr; size 1024; flags timeout; }\n";
+constexpr const char* kNamesSet6 = " { type ipv6_addr; size 1024; flags timeout; }\n";
+
 }  // namespace
 
 base::Result<Destination> parse_destination(std::string_view text) {
   const Halves halves = split(text);
-  const auto range = parse_prefix(halves.range);
-  if (!range) {
-    const bool named =
-        halves.range.find(':') == std::string_view::npos &&
-        halves.range.find_first_of("ghijklmnopqrstuvwxyz*") != std::string_view::npos;
-    return base::fail(named ? no_destination(text, "is a name: only addresses and ranges are taken")
-                            : range.error());
-  }
   Destination destination;
-  destination.range = *range;
   if (halves.has_ports && !take_ports(halves.ports, destination)) {
     return base::fail(no_destination(text, "has no port such as 443, 8000-8100 or 53/udp"));
   }
-  if (lies_in(kNever, *range)) {
+  if (is_meant_as_name(halves.range)) {
+    BROOD_TRY(destination.name, parse_name_pattern(halves.range));
+    return destination;
+  }
+  BROOD_TRY(destination.range, parse_prefix(halves.range));
+  if (lies_in(kNever, destination.range)) {
     return base::fail(no_destination(
         text, "cannot be allowed: it is the host's own, its metadata service's, or goes to many"));
   }
@@ -172,7 +194,8 @@ base::Result<Destination> parse_destination(std::string_view text) {
 }
 
 std::string text_of(const Destination& destination) {
-  const std::string range = text_of(destination.range);
+  const bool named = !destination.name.name.empty();
+  const std::string range = named ? text_of(destination.name) : text_of(destination.range);
   if (destination.first_port == 0) {
     return range;
   }
@@ -181,7 +204,37 @@ std::string text_of(const Destination& destination) {
 }
 
 bool may_resolve(const Policy& policy) {
-  return policy.allow.empty();
+  return policy.allow.empty() || !name_groups(policy).empty();
+}
+
+bool is_public(const Prefix& address) {
+  return address.family != 0 && !lies_in(kNever, address) && !lies_in(kPrivate, address);
+}
+
+std::vector<NameGroup> name_groups(const Policy& policy) {
+  std::vector<NameGroup> groups;
+  for (const Destination& destination : policy.allow) {
+    if (destination.name.name.empty()) {
+      continue;
+    }
+    auto group = std::find_if(groups.begin(), groups.end(), [&](const NameGroup& one) {
+      return same_ports(one.ports, destination);
+    });
+    if (group == groups.end()) {
+      groups.emplace_back();
+      group = groups.end() - 1;
+      group->ports = destination;
+    }
+    group->names.push_back(destination.name);
+  }
+  return groups;
+}
+
+bool is_named(const std::vector<NameGroup>& groups, std::string_view name) {
+  return std::any_of(groups.begin(), groups.end(), [&](const NameGroup& group) {
+    return std::any_of(group.names.begin(), group.names.end(),
+                       [&](const NamePattern& pattern) { return matches(pattern, name); });
+  });
 }
 
 std::string key_of(const Policy& policy) {
@@ -217,6 +270,8 @@ std::string router_rules(const RouterPlan& plan) {
   rules +=
       "  set ports4 { type ifname . ipv4_addr; }\n  set ports6 { type ifname . ipv6_addr; }\n"
       "  set resolving { type ifname; }\n"
+      "  set asking { type ifname . inet_service; }\n"
+      "  map resolvers { type ifname : verdict; }\n"
       "  map marks { type ifname : mark; }\n"
       "  map outbound { type ifname : verdict; }\n"
       "  map inbound { type ifname . mark : verdict; }\n"
@@ -259,11 +314,15 @@ std::string router_rules(const RouterPlan& plan) {
       "    ip daddr " +
       address_text(plan.gateway4) +
       " iifname @resolving meta l4proto { tcp, udp } th dport 53 accept\n";
+  rules += "    ip daddr " + address_text(plan.gateway4) + " iifname . udp dport @asking accept\n";
   if (plan.gateway6.family != 0) {
     rules += "    ip6 daddr " + address_text(plan.gateway6) +
              " iifname @resolving meta l4proto { tcp, udp } th dport 53 accept\n";
   }
   rules += "    goto refused\n  }\n";
+  rules +=
+      "  chain names {\n    type nat hook prerouting priority dstnat;\n"
+      "    iifname vmap @resolvers\n  }\n";
   rules +=
       "  chain postrouting {\n    type nat hook postrouting priority srcnat;\n"
       "    oifname " +
@@ -271,9 +330,42 @@ std::string router_rules(const RouterPlan& plan) {
   return rules;
 }
 
-std::string policy_rules(unsigned number, const Policy& policy) {
+namespace {
+
+// A policy's names: what they stand for, and the way of its questions.
+struct NamesRules {
+  std::string sets;
+  std::string accept;
+  std::string chain;
+};
+
+NamesRules names_rules(unsigned number, const Policy& policy, const RouterPlan& plan,
+                       std::uint16_t resolver_port) {
+  NamesRules rules;
+  const auto groups = name_groups(policy);
+  for (std::size_t i = 0; i < groups.size(); ++i) {
+    const std::string set4 = names_set(AF_INET, number, i);
+    const std::string set6 = names_set(AF_INET6, number, i);
+    rules.sets += "  set " + set4 + kNamesSet4 + "  set " + set6 + kNamesSet6;
+    rules.accept += on_its_ports("    ip daddr @" + set4, groups[i].ports) +
+                    on_its_ports("    ip6 daddr @" + set6, groups[i].ports);
+  }
+  if (resolver_port != 0) {
+    const std::string gateway = address_text(plan.gateway4);
+    rules.chain = "  chain " + chain_of("ask", number) + " {\n    ip daddr " + gateway +
+                  " udp dport 53 dnat ip to " + gateway + ":" + std::to_string(resolver_port) +
+                  "\n  }\n";
+  }
+  return rules;
+}
+
+}  // namespace
+
+std::string policy_rules(unsigned number, const Policy& policy, const RouterPlan& plan,
+                         std::uint16_t resolver_port) {
+  const NamesRules names = names_rules(number, policy, plan, resolver_port);
   const std::string connections = chain_of("connections", number);
-  std::string rules = "table inet brood {\n" + dynamic_set(connections);
+  std::string rules = "table inet brood {\n" + dynamic_set(connections) + names.sets;
   std::string out = "  chain " + chain_of("out", number) + " {\n";
   std::string in = "  chain " + chain_of("in", number) + " {\n";
   if (policy.bytes_per_second != 0) {
@@ -290,14 +382,21 @@ std::string policy_rules(unsigned number, const Policy& policy) {
       "    ip daddr @never4 goto refused\n    ip6 daddr @never6 goto refused\n";
   out += accept_rules(policy, true);
   out += "    ip daddr @private4 goto refused\n    ip6 daddr @private6 goto refused\n";
-  out += policy.allow.empty() ? "    accept\n" : accept_rules(policy, false) + "    goto refused\n";
-  return rules + out + "  }\n" + in + "}\n";
+  out += policy.allow.empty() ? "    accept\n"
+                              : accept_rules(policy, false) + names.accept + "    goto refused\n";
+  return rules + out + "  }\n" + in + names.chain + "}\n";
 }
 
-std::string policy_removal(unsigned number) {
+std::string policy_removal(unsigned number, const Policy& policy) {
   std::string text;
-  for (const char* chain : {"out", "in"}) {
+  for (const char* chain : {"out", "in", "ask"}) {
+    text += "add chain inet brood " + chain_of(chain, number) + "\n";  // not all have all
     text += "delete chain inet brood " + chain_of(chain, number) + "\n";
+  }
+  for (std::size_t i = 0; i < name_groups(policy).size(); ++i) {
+    for (const int family : {AF_INET, AF_INET6}) {
+      text += "delete set inet brood " + names_set(family, number, i) + "\n";
+    }
   }
   for (const char* set : {"connections", "rate_out", "rate_in"}) {
     text += "add set inet brood " + chain_of(set, number) +
@@ -323,6 +422,10 @@ std::string port_elements(const char* verb, const PortPlan& plan) {
   if (plan.resolves) {
     text += element(verb, "resolving", name);
   }
+  if (plan.resolver_port != 0) {
+    text += element(verb, "asking", name + " . " + std::to_string(plan.resolver_port));
+    text += element(verb, "resolvers", name + " : jump " + chain_of("ask", plan.policy));
+  }
   text += element(verb, "marks", name + " : " + mark);
   text += element(verb, "outbound", name + " : jump " + chain_of("out", plan.policy));
   text += element(verb, "inbound", name + " . " + mark + " : jump " + chain_of("in", plan.policy));
@@ -337,6 +440,22 @@ std::string port_rules(const PortPlan& plan) {
 
 std::string port_removal(const PortPlan& plan) {
   return port_elements("delete", plan) + element("delete", "denied", quoted(plan.interface));
+}
+
+// Kernels before 6.12 leave the time of an element that is added again as it is: it is taken away
+// first, which wants it to be there. All of it is one transaction.
+std::string admission_rules(unsigned number, const std::vector<Admission>& admissions) {
+  std::string text;
+  for (const Admission& one : admissions) {
+    const std::string set = names_set(one.address.family, number, one.group);
+    const std::string address = address_text(one.address);
+    text += element("add", set.c_str(), address) + element("delete", set.c_str(), address);
+    if (one.seconds != 0) {
+      text +=
+          element("add", set.c_str(), address + " timeout " + std::to_string(one.seconds) + "s");
+    }
+  }
+  return text;
 }
 
 std::string host_rules(const HostPlan& plan) {

@@ -126,9 +126,7 @@ Router::~Router() {
 Status Router::build() {
   BROOD_CHECK(host_.remove(host_interface_));
   BROOD_CHECK(choose_addresses());
-  BROOD_CHECK(filter_.run(router_rules({.gateway4 = gateway4(),
-                                        .gateway6 = options_.ipv6 ? gateway6() : Prefix{},
-                                        .uplink = kUplink})));
+  BROOD_CHECK(filter_.run(router_rules(plan())));
   BROOD_CHECK(host_filter_.run(host_rules({.table = table_of(options_.instance),
                                            .uplink = host_interface_,
                                            .router4 = router4_,
@@ -193,20 +191,31 @@ Status Router::connect_inside() {
   return inside_.add_route(index, {.to = everything(AF_INET6), .via = host6_});
 }
 
-Result<unsigned> Router::add_policy(const Policy& policy) {
+RouterPlan Router::plan() const {
+  return {
+      .gateway4 = gateway4(), .gateway6 = options_.ipv6 ? gateway6() : Prefix{}, .uplink = kUplink};
+}
+
+Result<unsigned> Router::add_policy(const Policy& policy, std::uint16_t resolver_port) {
   const unsigned number = next_policy_++;
-  BROOD_CHECK(filter_.run(policy_rules(number, policy)));
-  policies_[number] = may_resolve(policy);
+  BROOD_CHECK(filter_.run(policy_rules(number, policy, plan(), resolver_port)));
+  policies_[number] = {policy, resolver_port};
   return number;
 }
 
 Status Router::remove_policy(unsigned number) {
+  BROOD_CHECK(filter_.run(policy_removal(number, policies_.at(number).policy)));
   policies_.erase(number);
-  return filter_.run(policy_removal(number));
+  return {};
+}
+
+Status Router::admit(unsigned policy, const std::vector<Admission>& admissions) {
+  return filter_.run(admission_rules(policy, admissions));
 }
 
 Result<Port> Router::attach(int sandbox_netns_fd, unsigned policy) {
   Port port;
+  const Added& added = policies_.at(policy);
   if (next_slot_ <= kLastSlot) {
     port.slot = next_slot_++;
   } else if (!free_slots_.empty()) {
@@ -220,7 +229,8 @@ Result<Port> Router::attach(int sandbox_netns_fd, unsigned policy) {
                .address6 = options_.ipv6 ? address_in(prefix(kSandboxes6), port.slot) : Prefix{},
                .policy = policy,
                .mark = next_mark_++,
-               .resolves = policies_.at(policy)};
+               .resolves = added.policy.allow.empty(),
+               .resolver_port = added.resolver_port};
   if (auto status = filter_.run(port_rules(port.plan)); !status) {
     free_slots_.push_back(port.slot);
     return base::fail(status.error());

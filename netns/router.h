@@ -11,6 +11,7 @@
 #include <map>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "base/error.h"
 #include "base/fd.h"
@@ -58,10 +59,13 @@ class Router {
   Router(const Router&) = delete;
   Router& operator=(const Router&) = delete;
 
-  // The number by which `attach` and `remove_policy` know it.
-  base::Result<unsigned> add_policy(const Policy& policy);
+  // The number by which the others know it. `resolver_port`: policy_rules.
+  base::Result<unsigned> add_policy(const Policy& policy, std::uint16_t resolver_port = 0);
   // EBUSY-like failure of nftables while a port has it.
   base::Status remove_policy(unsigned number);
+
+  // All or none.
+  base::Status admit(unsigned policy, const std::vector<Admission>& admissions);
 
   // The policy is in force before the wire is. Fails, and leaves nothing, where the namespace has
   // gone meanwhile. EMFILE: no address is left.
@@ -96,7 +100,12 @@ class Router {
   Nftables host_filter_;
   Nftables filter_;
   Prefix host4_{}, router4_{}, host6_{}, router6_{};
-  std::map<unsigned, bool> policies_;  // number -> may resolve
+  struct Added {
+    Policy policy;
+    std::uint16_t resolver_port = 0;
+  };
+  RouterPlan plan() const;
+  std::map<unsigned, Added> policies_;
   unsigned next_policy_ = 1;
   std::uint32_t next_mark_ = 1;
   std::uint32_t next_slot_;

@@ -217,7 +217,7 @@ void add_deploy(CLI::App& app, Session& session) {
                 Json(list).dump(-1, ' ', false, Json::error_handler_t::replace);
           },
           "network nat: this and nothing else; may be repeated")
-      ->type_name("RANGE[:PORT]")
+      ->type_name("RANGE|NAME[:PORT]")
       ->take_all()
       ->allow_extra_args(false);
   verb->add_flag_callback(

@@ -415,7 +415,7 @@ void add_run(CLI::App& app, Session& session) {
       ->type_name("MODE");
   verb->add_option("--allow", flags->allow,
                    "network nat: this and nothing else; may be repeated; all that is public")
-      ->type_name("RANGE[:PORT[/tcp|udp]]")
+      ->type_name("RANGE|NAME|*.NAME[:PORT[/tcp|udp]]")
       ->take_all()
       ->allow_extra_args(false);
   verb->add_option("-p,--publish", flags->publish,

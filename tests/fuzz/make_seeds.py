@@ -28,6 +28,17 @@ LIMITS = struct.pack("=QQII", 128 << 20, 6 << 20, 64, 1)
 BOUND = frame(BIND, 0, b"hello", b"handler.main", b"KEY=value\0", b"\xe3\0\1\2", LIMITS)
 INVOKED = frame(INVOKE, 1, b"0" * 32, b"application/json", b'{"a": 1}')
 
+DNS_NAME = b"\7example\3com\0"
+
+
+def dns(first, flags, answers, *records):
+    return first + struct.pack(">HHHHHH", 0x1234, flags, 1, answers, 0, 0) + DNS_NAME + b"".join(records)
+
+
+def dns_record(owner, kind, data):
+    return owner + struct.pack(">HHIH", kind, 1, 60, len(data)) + data
+
+
 # How a stream is cut: one less than the bytes of a piece.
 BYTES, SOME, MANY = b"\0", b"\x40", b"\xff"
 
@@ -100,6 +111,16 @@ SEEDS = {
         b"Content-Length: 1\r\nContent-Length: 2\r\n\r\nab",
         "head_code": MANY + b"HEAD /code/sha256:" + b"0" * 64 + b" HTTP/1.1\r\nHost: x\r\n\r\n",
         "no_http": MANY + b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
+    },
+    "dns_messages": {
+        "question": dns(b"\0", 0x100, 0, b"\0\1\0\1"),
+        "question_options": dns(b"\0", 0x100, 0, b"\0\x1c\0\1", b"\0\0\x29\4\xd0\0\0\0\0\0\0"),
+        "answer": dns(b"\1", 0x8180, 1, b"\0\1\0\1", dns_record(b"\xc0\x0c", 1, b"\xcb\0\x71\7")),
+        "answer_six": dns(b"\2", 0x8180, 1, b"\0\x1c\0\1", dns_record(b"\xc0\x0c", 28, b"\x20\1" + bytes(14))),
+        "alias": dns(b"\1", 0x8180, 2, b"\0\1\0\1", dns_record(b"\xc0\x0c", 5, b"\3www\xc0\x0c"),
+                     dns_record(b"\xc0\x29", 1, b"\xcb\0\x71\7")),
+        "circle": dns(b"\1", 0x8180, 1, b"\0\1\0\1", dns_record(b"\xc0\x1d", 1, b"\xcb\0\x71\7")),
+        "no_such_name": dns(b"\1", 0x8183, 0, b"\0\1\0\1"),
     },
     "verdicts": {
         "accepted": b"\0" + b'{"files":3,"bytes":120}\n',

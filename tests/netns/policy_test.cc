@@ -62,10 +62,88 @@ TEST_CASE("an entry of an allow-list is a range, ports and a protocol") {
   CHECK(shown("10.1.2.3:5432/tcp") == "10.1.2.3:5432/tcp");
   for (const char* text :
        {"192.0.2.7:", "192.0.2.7:0", "192.0.2.7:65536", "192.0.2.7:9-8", "192.0.2.7:80/icmp",
-        "192.0.2.7:80/tcp/", "[2001:db8::1", "[192.0.2.7]x:", "example.com", "*", ""}) {
+        "192.0.2.7:80/tcp/", "[2001:db8::1", "[192.0.2.7]x:", ""}) {
     INFO(text);
     CHECK(refused(text));
   }
+}
+
+TEST_CASE("an entry of an allow-list may have a name in the place of a range") {
+  CHECK(shown("example.com") == "example.com");
+  CHECK(shown("example.com:443") == "example.com:443/tcp");
+  CHECK(shown("*.example.com:53/udp") == "*.example.com:53/udp");
+  CHECK(shown("xn--mnchen-3ya.example") == "xn--mnchen-3ya.example");
+  CHECK(shown("a.b-c.d_e.1f:8000-8100") == "a.b-c.d_e.1f:8000-8100/tcp");
+  const std::string label(63, 'a');
+  CHECK_FALSE(refused(label + ".com"));
+  for (const std::string& text : std::vector<std::string>{
+           "*",
+           "*.com",
+           "*.*.com",
+           "com",
+           "localhost:80",
+           "a.*.com",
+           "*a.example.com",
+           "*.",
+           "*..com",
+           "example..com",
+           ".example.com",
+           "example.com.",
+           "Example.com",
+           "m\xc3\xbcnchen.example",
+           "-a.example.com",
+           "a-.example.com",
+           "exa mple.com",
+           "a/b.com",
+           "1.2.3.x4.5:",
+           "example.com:0",
+           "x.1.2.3.4",
+           "0x7f.1",
+           "example.com:443/icmp",
+           label + "a.com",
+           std::string(250, 'a') + ".com",
+       }) {
+    INFO(text);
+    CHECK(refused(text));
+  }
+  CHECK(shown("*.com").find("top-level") != std::string::npos);
+  CHECK(shown("Example.com").find("lower case") != std::string::npos);
+}
+
+TEST_CASE("a star stands for one label or more, and a name for itself") {
+  const auto matches = [](const char* pattern, const char* name) {
+    return netns::matches(netns::parse_name_pattern(pattern).value(), name);
+  };
+  CHECK(matches("example.com", "example.com"));
+  CHECK_FALSE(matches("example.com", "a.example.com"));
+  CHECK_FALSE(matches("example.com", "example.com.evil.org"));
+  CHECK(matches("*.example.com", "a.example.com"));
+  CHECK(matches("*.example.com", "a.b.example.com"));
+  CHECK_FALSE(matches("*.example.com", "example.com"));
+  CHECK_FALSE(matches("*.example.com", ".example.com"));
+  CHECK_FALSE(matches("*.example.com", "badexample.com"));
+  CHECK_FALSE(matches("*.example.com", ""));
+}
+
+TEST_CASE("names that open the same ports are a group, after what is private was refused") {
+  const Policy policy =
+      allowing({"example.com:443", "*.example.org:443/tcp", "example.net", "192.0.2.1"});
+  const auto groups = name_groups(policy);
+  REQUIRE(groups.size() == 2);
+  CHECK(groups[0].names.size() == 2);
+  CHECK(is_named(groups, "a.example.org"));
+  CHECK_FALSE(is_named(groups, "example.org"));
+  const std::string rules = policy_rules(7, policy, {});
+  const auto refusal = rules.find("ip6 daddr @private6 goto refused");
+  for (const char* rule :
+       {"ip daddr @names4_7_0 tcp dport 443 accept", "ip6 daddr @names6_7_0 tcp dport 443 accept",
+        "ip daddr @names4_7_1 accept"}) {
+    INFO(rule);
+    CHECK(rules.find(rule) != std::string::npos);
+    CHECK(rules.find(rule) > refusal);
+  }
+  CHECK(may_resolve(policy));
+  CHECK(key_of(policy) != key_of(allowing({"192.0.2.1"})));
 }
 
 TEST_CASE("no list opens the host, its metadata, or what goes to many") {
@@ -89,7 +167,7 @@ TEST_CASE("policies that mean the same have one key") {
 }
 
 TEST_CASE("what is private is opened before it is refused, and by nothing wider") {
-  const std::string rules = policy_rules(7, allowing({"0.0.0.0/0", "10.1.0.0/16:5432"}));
+  const std::string rules = policy_rules(7, allowing({"0.0.0.0/0", "10.1.0.0/16:5432"}), {});
   const auto own = rules.find("ip daddr 10.1.0.0/16 tcp dport 5432 accept");
   const auto refusal = rules.find("ip daddr @private4 goto refused");
   const auto all = rules.find("meta nfproto ipv4 accept");
@@ -100,7 +178,7 @@ TEST_CASE("what is private is opened before it is refused, and by nothing wider"
 }
 
 TEST_CASE("a list is all that is allowed, and who has one asks no names") {
-  CHECK(policy_rules(1, allowing({"192.0.2.1"})).find("    goto refused\n  }") !=
+  CHECK(policy_rules(1, allowing({"192.0.2.1"}), {}).find("    goto refused\n  }") !=
         std::string::npos);
   CHECK(may_resolve(Policy{}));
   CHECK_FALSE(may_resolve(allowing({"192.0.2.1"})));

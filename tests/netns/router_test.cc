@@ -313,3 +313,64 @@ TEST_CASE("network: a router takes everything along, and replaces what one befor
   }
   CHECK(links() == before);
 }
+
+TEST_CASE("network: what a name stands for is open to its policy, on its ports, for its time") {
+  const Town town;
+  const Echo web(town.outside(), kWeb);
+  const Echo other(town.outside(), 81);
+  const auto router = town.router();
+  const Policy policy = allowing({"example.com:80", "*.example.com:81"});
+  const unsigned number = router->add_policy(policy).value();
+  const House one = house(*router, number);
+  const House another = house(*router, allowing({"example.com:80"}));
+  const auto admit = [&](const char* address, unsigned seconds) {
+    const auto admitted = router->admit(
+        number, {{.group = 0, .address = netns::prefix(address), .seconds = seconds}});
+    INFO((admitted ? "" : admitted.error().message()));
+    REQUIRE(admitted);
+  };
+  for (const char* address : {Town::kPublic4, Town::kPublic6}) {
+    INFO(address);
+    CHECK_FALSE(tests::tcp(one.fd(), address, kWeb, kSilence));
+    admit(address, 60);
+    CHECK(tests::tcp(one.fd(), address, kWeb));
+    CHECK_FALSE(tests::tcp(one.fd(), address, 81, kSilence));
+    CHECK_FALSE(tests::udp(one.fd(), address, kWeb, kSilence));
+    CHECK_FALSE(tests::tcp(another.fd(), address, kWeb, kSilence));
+  }
+  CHECK_FALSE(tests::tcp(one.fd(), Town::kOther4, kWeb, kSilence));
+  admit(Town::kPublic4, 1);  // less than it had
+  CHECK(tests::tcp(one.fd(), Town::kPublic4, kWeb));
+  std::this_thread::sleep_for(1500ms);
+  CHECK_FALSE(tests::tcp(one.fd(), Town::kPublic4, kWeb, kSilence));
+  admit(Town::kPublic4, 60);
+  CHECK(tests::tcp(one.fd(), Town::kPublic4, kWeb));
+  admit(Town::kPublic4, 0);
+  CHECK_FALSE(tests::tcp(one.fd(), Town::kPublic4, kWeb, kSilence));
+  // Even if somebody should ask for it.
+  for (const char* address : {Town::kPrivate4, Town::kPrivate6, Town::kMetadata, Town::kHost4}) {
+    INFO(address);
+    admit(address, 60);
+    CHECK_FALSE(tests::tcp(one.fd(), address, kWeb, kSilence));
+  }
+  router->detach(one.port);
+  CHECK(router->remove_policy(number));
+}
+
+TEST_CASE("network: questions of a policy with names go to its resolver, and nobody else's do") {
+  const Town town;
+  const auto router = town.router();
+  const Echo resolver(router->netns_fd(), 20'007);
+  const House one = house(*router, router->add_policy(allowing({"example.com"}), 20'007).value());
+  const House another =
+      house(*router, router->add_policy(allowing({"example.com"}), 20'008).value());
+  const House plain = house(*router, allowing({"192.0.2.1"}));
+  const std::string gateway = address_text(netns::gateway4());
+  CHECK(tests::udp(one.fd(), gateway, 53));
+  CHECK_FALSE(tests::tcp(one.fd(), gateway, 53, kSilence));
+  CHECK_FALSE(tests::tcp(one.fd(), gateway, 20'007, kSilence));
+  for (const House* each : {&another, &plain}) {
+    CHECK_FALSE(tests::udp(each->fd(), gateway, 53, kSilence));
+    CHECK_FALSE(tests::udp(each->fd(), gateway, 20'007, kSilence));
+  }
+}
