@@ -113,6 +113,7 @@ struct CommandEnd {
   std::uint64_t memory_peak_bytes = 0;  // of the sandbox; where the host does not count it, the
                                         // largest of the command's own process
   std::uint64_t pids_refusals = 0;      // forks that the limit has refused
+  std::optional<netns::PortCounters> network{};  // of network nat
 };
 
 // The ending, from what was seen of a command's sandbox by the time it was gone; what it used is

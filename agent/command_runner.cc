@@ -189,8 +189,17 @@ void CommandRunner::on_gone(Sandbox& sandbox) {
   const auto self = shared_from_this();
   const auto keep = std::exchange(sandbox_, nullptr);
   CommandEnd told = measured(sandbox);
+  if (sandbox.wire == nullptr || !sandbox.wire->port) {
+    source_.retire(sandbox);
+    return end(std::move(told));
+  }
+  // Asked for before the wire is given up.
+  context_.count_wire(sandbox.wire,
+                      [self, told = std::move(told)](netns::PortCounters counted) mutable {
+                        told.network = counted;
+                        self->end(std::move(told));
+                      });
   source_.retire(sandbox);
-  end(std::move(told));
 }
 
 CommandEnd CommandRunner::measured(Sandbox& sandbox) const {

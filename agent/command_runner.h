@@ -24,6 +24,9 @@ struct CommandContext {
   // What comes to these sockets goes to the sandbox that has this wire.
   std::function<void(const std::shared_ptr<const Wire>&, std::shared_ptr<std::vector<Published>>)>
       publish{};
+  // What it has carried until now, told on the loop. Wherever a sandbox has a wire, both are there.
+  std::function<void(const std::shared_ptr<const Wire>&, std::function<void(netns::PortCounters)>)>
+      count_wire{};
   int host_mounts = -1;
   std::function<void(const std::string& text)> warn = [](const std::string&) {};  // on any thread
 };

@@ -29,6 +29,13 @@ auto publish_by(Networks& networks) {
   };
 }
 
+auto count_by(Networks& networks) {
+  return [&networks](const std::shared_ptr<const Wire>& wire,
+                     std::function<void(netns::PortCounters)> done) {
+    networks.count(wire, std::move(done));
+  };
+}
+
 Failure invalid(std::string message) {
   return {400, "invalid_argument", std::move(message)};
 }
@@ -239,6 +246,7 @@ tl::expected<std::shared_ptr<CommandHandle>, Failure> Commands::start(const root
                      .count_running = context_.count_running,
                      .mounter = &context_.mounter,
                      .publish = publish_by(context_.networks),
+                     .count_wire = count_by(context_.networks),
                      .host_mounts = context_.host_mounts,
                      .warn = [](const std::string& text) { spdlog::warn("{}", text); }},
       pool, std::move(request), std::move(callbacks));

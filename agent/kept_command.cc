@@ -102,6 +102,16 @@ std::int64_t read_time(const Json& document, const char* key) {
                                 : 0;
 }
 
+netns::PortCounters read_counters(const Json& document) {
+  netns::PortCounters counters;
+  document.at("sent_bytes").get_to(counters.sent_bytes);
+  document.at("sent_packets").get_to(counters.sent_packets);
+  document.at("received_bytes").get_to(counters.received_bytes);
+  document.at("received_packets").get_to(counters.received_packets);
+  document.at("denied_packets").get_to(counters.denied_packets);
+  return counters;
+}
+
 CommandEnd read_end(const Json& document) {
   CommandEnd end;
   end.ending =
@@ -115,6 +125,9 @@ CommandEnd read_end(const Json& document) {
   document.at("system_us").get_to(end.system_us);
   document.at("memory_peak_bytes").get_to(end.memory_peak_bytes);
   document.at("pids_refusals").get_to(end.pids_refusals);
+  if (const auto network = document.find("network"); network != document.end()) {
+    end.network = read_counters(*network);
+  }
   return end;
 }
 
@@ -183,6 +196,14 @@ std::string check_command_name(std::string_view name) {
   return {};
 }
 
+Json document_of(const netns::PortCounters& counters) {
+  return {{"sent_bytes", counters.sent_bytes},
+          {"sent_packets", counters.sent_packets},
+          {"received_bytes", counters.received_bytes},
+          {"received_packets", counters.received_packets},
+          {"denied_packets", counters.denied_packets}};
+}
+
 Json document_of(const CommandEnd& end) {
   Json document{{"ending", command_ending_name(end.ending)}, {"exit_code", exit_code_of(end)}};
   if (end.signal != 0) {
@@ -199,6 +220,9 @@ Json document_of(const CommandEnd& end) {
   document["system_us"] = end.system_us;
   document["memory_peak_bytes"] = end.memory_peak_bytes;
   document["pids_refusals"] = end.pids_refusals;
+  if (end.network) {
+    document["network"] = document_of(*end.network);
+  }
   return document;
 }
 

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "base/error.h"
+#include "base/fd.h"
 #include "netns/policy.h"
 #include "netns/router.h"
 
@@ -38,7 +39,9 @@ std::string network_tag(const Network& network);
 struct Wire {
   std::shared_ptr<const Network> network;
   std::optional<netns::Port> port;  // nat
-  std::uint64_t number = 0;         // of this wire; what is relayed for it goes by that
+  // nat: so that its wire is there, and with it what it has counted, when nobody is left inside.
+  base::UniqueFd netns;
+  std::uint64_t number = 0;  // of this wire; what is relayed for it goes by that
 };
 
 }  // namespace agent

@@ -93,7 +93,7 @@ class Networks::Ground {
     const auto wire = std::make_shared<Wire>();
     wire->network = network;
     wire->number = number;
-    BROOD_TRY(const base::UniqueFd netns, netns::open_of_pidfd(pidfd));
+    BROOD_TRY(base::UniqueFd netns, netns::open_of_pidfd(pidfd));
     if (network->policy) {
       BROOD_CHECK(make_router());
       BROOD_TRY(Rules* const rules, rules_of(*network));
@@ -103,6 +103,9 @@ class Networks::Ground {
     if (auto status = relay_host_ports(*wire, netns.get()); !status) {
       detach(*wire);
       return base::fail(status.error());
+    }
+    if (wire->port) {
+      wire->netns = std::move(netns);
     }
     return wire;
   }
@@ -142,6 +145,18 @@ class Networks::Ground {
       }
       rules_.erase(rules);
     }
+  }
+
+  std::optional<netns::PortCounters> count(const Wire& wire) {
+    if (router_ == nullptr || !wire.port) {
+      return std::nullopt;
+    }
+    auto counted = router_->counters(*wire.port);
+    if (!counted) {
+      spdlog::warn("networks: {}", counted.error().message());
+      return std::nullopt;
+    }
+    return *counted;
   }
 
   base::UniqueFd reports() const {
@@ -375,6 +390,16 @@ void Networks::publish(std::shared_ptr<const Wire> wire,
 netns::PortCounters Networks::counters(const Wire& wire) const {
   const auto found = wire.port ? counted_.find(wire.port->plan.interface) : counted_.end();
   return found == counted_.end() ? netns::PortCounters{} : found->second;
+}
+
+void Networks::count(std::shared_ptr<const Wire> wire,
+                     std::function<void(netns::PortCounters)> done) {
+  if (finished_) {
+    return done(counters(*wire));
+  }
+  thread_.run([ground = ground_, wire] { return ground->count(*wire); },
+              [before = counters(*wire), done = std::move(done)](
+                  std::optional<netns::PortCounters> counted) { done(counted.value_or(before)); });
 }
 
 void Networks::hear_later() {

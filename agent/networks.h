@@ -50,6 +50,9 @@ class Networks {
   void publish(std::shared_ptr<const Wire> wire, std::shared_ptr<std::vector<Published>> sockets);
   // As they were counted within the last second.
   netns::PortCounters counters(const Wire& wire) const;
+  // As they are now, or were at last where they cannot be had; `done` is called on the loop. Before
+  // the wire is detached.
+  void count(std::shared_ptr<const Wire> wire, std::function<void(netns::PortCounters)> done);
 
   // Takes everything down; waits for it. Nothing is asked of it afterwards.
   void finish();

@@ -168,6 +168,27 @@ Result<std::vector<Prefix>> Links::addresses() {
   return found;
 }
 
+namespace {
+
+LinkCounters counters_of(rtnl_link* link) {
+  return {.received_bytes = rtnl_link_get_stat(link, RTNL_LINK_RX_BYTES),
+          .received_packets = rtnl_link_get_stat(link, RTNL_LINK_RX_PACKETS),
+          .sent_bytes = rtnl_link_get_stat(link, RTNL_LINK_TX_BYTES),
+          .sent_packets = rtnl_link_get_stat(link, RTNL_LINK_TX_PACKETS)};
+}
+
+}  // namespace
+
+Result<LinkCounters> Links::counters(const std::string& name) {
+  rtnl_link* found = nullptr;
+  if (const int code = rtnl_link_get_kernel(socket_.get(), 0, name.c_str(), &found); code < 0) {
+    return fail_netlink("find the interface " + name, code);
+  }
+  const LinkCounters counted = counters_of(found);
+  rtnl_link_put(found);
+  return counted;
+}
+
 Result<std::map<std::string, LinkCounters>> Links::counters() {
   nl_cache* filled = nullptr;
   if (const int code = rtnl_link_alloc_cache(socket_.get(), AF_UNSPEC, &filled); code < 0) {
@@ -179,11 +200,7 @@ Result<std::map<std::string, LinkCounters>> Links::counters() {
        one = nl_cache_get_next(one)) {
     auto* link = reinterpret_cast<rtnl_link*>(one);
     const char* name = rtnl_link_get_name(link);
-    found[name == nullptr ? "" : name] = {
-        .received_bytes = rtnl_link_get_stat(link, RTNL_LINK_RX_BYTES),
-        .received_packets = rtnl_link_get_stat(link, RTNL_LINK_RX_PACKETS),
-        .sent_bytes = rtnl_link_get_stat(link, RTNL_LINK_TX_BYTES),
-        .sent_packets = rtnl_link_get_stat(link, RTNL_LINK_TX_PACKETS)};
+    found[name == nullptr ? "" : name] = counters_of(link);
   }
   return found;
 }

@@ -53,6 +53,7 @@ class Links {
   base::Status add_neighbour(int index, const Prefix& address, const std::string& mac);
   base::Result<std::vector<Prefix>> addresses();  // of all interfaces, with their lengths
   base::Result<std::map<std::string, LinkCounters>> counters();
+  base::Result<LinkCounters> counters(const std::string& name);
 
  private:
   explicit Links(NetlinkSocket socket) : socket_(std::move(socket)) {}

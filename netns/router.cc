@@ -283,31 +283,54 @@ void Router::detach(const Port& port) {
   free_slots_.push_back(port.slot);
 }
 
-Result<std::map<std::string, PortCounters>> Router::counters() {
-  BROOD_TRY(const auto links, inside_.counters());
-  std::map<std::string, PortCounters> found;
-  for (const auto& [name, link] : links) {
-    if (name.starts_with('s')) {
-      found[name] = {.sent_bytes = link.received_bytes,
-                     .sent_packets = link.received_packets,
-                     .received_bytes = link.sent_bytes,
-                     .received_packets = link.sent_packets};
-    }
-  }
-  BROOD_TRY(const std::string listed, filter_.list("list set inet brood denied"));
+namespace {
+
+// The router's end received what the sandbox has sent.
+PortCounters as_of_the_sandbox(const LinkCounters& link) {
+  return {.sent_bytes = link.received_bytes,
+          .sent_packets = link.received_packets,
+          .received_bytes = link.sent_bytes,
+          .received_packets = link.sent_packets};
+}
+
+Status add_denied(const std::string& listed, std::map<std::string, PortCounters>& to) {
   const auto document = nlohmann::json::parse(listed, nullptr, false);
   if (document.is_discarded()) {
     return base::fail_because("nftables listed what is no JSON");
   }
   for (const auto& entry : document.value("nftables", nlohmann::json::array())) {
     for (const auto& element : entry.value("/set/elem"_json_pointer, nlohmann::json::array())) {
-      const auto port = found.find(element.value("/elem/val"_json_pointer, ""));
-      if (port != found.end()) {
+      const auto port = to.find(element.value("/elem/val"_json_pointer, ""));
+      if (port != to.end()) {
         port->second.denied_packets = element.value("/elem/counter/packets"_json_pointer, 0ULL);
       }
     }
   }
+  return {};
+}
+
+}  // namespace
+
+Result<std::map<std::string, PortCounters>> Router::counters() {
+  BROOD_TRY(const auto links, inside_.counters());
+  std::map<std::string, PortCounters> found;
+  for (const auto& [name, link] : links) {
+    if (name.starts_with('s')) {
+      found[name] = as_of_the_sandbox(link);
+    }
+  }
+  BROOD_TRY(const std::string listed, filter_.list("list set inet brood denied"));
+  BROOD_CHECK(add_denied(listed, found));
   return found;
+}
+
+Result<PortCounters> Router::counters(const Port& port) {
+  const std::string& name = port.plan.interface;
+  BROOD_TRY(const LinkCounters link, inside_.counters(name));
+  std::map<std::string, PortCounters> one{{name, as_of_the_sandbox(link)}};
+  BROOD_TRY(const std::string listed, filter_.list("list set inet brood denied"));
+  BROOD_CHECK(add_denied(listed, one));
+  return one.begin()->second;
 }
 
 }  // namespace netns

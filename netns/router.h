@@ -74,6 +74,7 @@ class Router {
 
   // By interface. Of ports that are attached.
   base::Result<std::map<std::string, PortCounters>> counters();
+  base::Result<PortCounters> counters(const Port& port);
 
   int netns_fd() const { return netns_.get(); }
   const Prefix& outside4() const { return router4_; }  // as which sandboxes appear on the host

@@ -152,11 +152,9 @@ struct Watched {
   Json commands = Json::array();  // their sandboxes
 };
 
-Outcome<Json> sandboxes_with_commands(Client& client) {
-  CLI_TRY(const Response response, get(client, "/sandboxes"));
+Json sandboxes_with_commands(const Json& sandboxes) {
   Json found = Json::array();
-  const Json document = Json::parse(response.body);
-  for (const Json& sandbox : document.at("sandboxes")) {
+  for (const Json& sandbox : sandboxes) {
     if (!sandbox.at("command").get<std::string>().empty()) {
       found.push_back(sandbox);
     }
@@ -164,9 +162,22 @@ Outcome<Json> sandboxes_with_commands(Client& client) {
   return found;
 }
 
-Outcome<Watched> watched(Client& client, const std::string& name) {
+// Each function's instances that have a network, with what it has counted.
+void add_networks(const Json& sandboxes, Json& functions) {
+  for (Json& function : functions) {
+    Json& networks = function["networks"] = Json::array();
+    for (const Json& sandbox : sandboxes) {
+      if (sandbox.at("function") == function.at("name") && sandbox.contains("network")) {
+        networks.push_back(sandbox.at("network"));
+        networks.back()["sandbox"] = sandbox.at("id");
+      }
+    }
+  }
+}
+
+Outcome<Watched> watched(Client& client, const Json& sandboxes, const std::string& name) {
   Watched all;
-  CLI_TRY(const Json commands, sandboxes_with_commands(client));
+  const Json commands = sandboxes_with_commands(sandboxes);
   if (name.empty()) {
     CLI_TRY(const Response response, get(client, "/functions"));
     all.functions = Json::parse(response.body).at("functions");
@@ -230,9 +241,38 @@ std::string print_commands(const Json& commands) {
   return table.print();
 }
 
+void add_network(const std::string& of, const Json& sandbox, const Json& network, Table& table) {
+  table.add({sandbox, escape_controls(of).substr(0, 40), rough_bytes(network.at("sent_bytes")),
+             rough_bytes(network.at("received_bytes")), number_text(network.at("sent_packets")),
+             number_text(network.at("received_packets")),
+             number_text(network.at("denied_packets"))});
+}
+
+// Empty where nobody has one.
+std::string print_networks(const Watched& all) {
+  Table table({"SANDBOX", "OF", "SENT", "RECEIVED", "PACKETS SENT", "PACKETS RECEIVED", "DENIED"});
+  bool any = false;
+  for (const Json& function : all.functions) {
+    for (const Json& network : function.at("networks")) {
+      add_network(function.at("name"), network.at("sandbox"), network, table);
+      any = true;
+    }
+  }
+  for (const Json& sandbox : all.commands) {
+    if (sandbox.contains("network")) {
+      add_network(sandbox.at("command"), sandbox.at("id"), sandbox.at("network"), table);
+      any = true;
+    }
+  }
+  return any ? "\n" + table.print() : std::string();
+}
+
 Outcome<int> stats(const NameFlags& flags, const Session& session) {
   Client client(session.socket);
-  CLI_TRY(Watched all, watched(client, flags.name));
+  CLI_TRY(const Response listed, get(client, "/sandboxes"));
+  const Json sandboxes = Json::parse(listed.body).at("sandboxes");
+  CLI_TRY(Watched all, watched(client, sandboxes, flags.name));
+  add_networks(sandboxes, all.functions);
   CLI_TRY(const Response metrics, get(client, "/metrics"));
   if (flags.json) {
     for (Json& function : all.functions) {
@@ -248,7 +288,7 @@ Outcome<int> stats(const NameFlags& flags, const Session& session) {
   if (!all.commands.empty()) {
     text += (text.empty() ? "" : "\n") + print_commands(all.commands);
   }
-  return write_output(text);
+  return write_output(text + print_networks(all));
 }
 
 enum class NameUse { none, optional, required };
@@ -274,9 +314,10 @@ void add_functions(CLI::App& app, Session& session) {
            describe);
   add_verb(app, session, "remove", "Remove a function; running invocations finish",
            NameUse::required, remove);
-  add_verb(app, session, "stats",
-           "How invocations ended and how long they took, and what commands use", NameUse::optional,
-           stats);
+  add_verb(
+      app, session, "stats",
+      "How invocations ended and how long they took, what commands use, and what networks carried",
+      NameUse::optional, stats);
 }
 
 }  // namespace cli

@@ -87,6 +87,9 @@ TEST_CASE("network: what is public is reached by TCP, UDP and ICMP, of both fami
   CHECK(counted.sent_packets >= 6);
   CHECK(counted.received_packets >= 6);
   CHECK(counted.denied_packets == 0);
+  const auto alone = router->counters(one.port).value();
+  CHECK(alone.sent_bytes >= counted.sent_bytes);
+  CHECK(alone.received_packets >= counted.received_packets);
 }
 
 TEST_CASE("network: private ranges, the metadata service and the host are not reached") {
@@ -109,6 +112,9 @@ TEST_CASE("network: private ranges, the metadata service and the host are not re
       CHECK_FALSE(tests::udp(each->fd(), address, kWeb, kSilence));
       CHECK_FALSE(tests::ping(each->fd(), address, kSilence));
     }
+    CHECK(router->counters(each->port).value().denied_packets ==
+          counters_of(*router, *each).denied_packets);
+    CHECK(router->counters(each->port).value().denied_packets > 0);
   }
   CHECK(counters_of(*router, one).denied_packets > 0);
 }
