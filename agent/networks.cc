@@ -170,10 +170,11 @@ class Networks::Ground {
       if (rules.names == nullptr || rules.names->control() < 0) {
         continue;
       }
-      rules.names->hear([&](const std::vector<netns::Admission>& admissions) {
-        changed = true;
-        return router_->admit(rules.number, admissions);
-      });
+      rules.names->hear(
+          [&, number = rules.number](const std::vector<netns::Admission>& admissions) {
+            changed = true;
+            return router_->admit(number, admissions);
+          });
     }
     return changed;
   }
@@ -392,7 +393,7 @@ netns::PortCounters Networks::counters(const Wire& wire) const {
   return found == counted_.end() ? netns::PortCounters{} : found->second;
 }
 
-void Networks::count(std::shared_ptr<const Wire> wire,
+void Networks::count(const std::shared_ptr<const Wire>& wire,
                      std::function<void(netns::PortCounters)> done) {
   if (finished_) {
     return done(counters(*wire));

@@ -52,7 +52,8 @@ class Networks {
   netns::PortCounters counters(const Wire& wire) const;
   // As they are now, or were at last where they cannot be had; `done` is called on the loop. Before
   // the wire is detached.
-  void count(std::shared_ptr<const Wire> wire, std::function<void(netns::PortCounters)> done);
+  void count(const std::shared_ptr<const Wire>& wire,
+             std::function<void(netns::PortCounters)> done);
 
   // Takes everything down; waits for it. Nothing is asked of it afterwards.
   void finish();
