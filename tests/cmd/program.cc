@@ -81,11 +81,15 @@ Running::~Running() {
   ::close(output_);
 }
 
+// A virtual machine without hardware for it takes many seconds for what takes one elsewhere.
+constexpr int kPatienceMs = 20'000;
+
 bool Running::prints(const std::string& text) {
   while (seen_.find(text) == std::string::npos) {
     pollfd readable{output_, POLLIN, 0};
     char piece[4096];
-    const ssize_t size = ::poll(&readable, 1, 5000) == 1 ? ::read(output_, piece, sizeof piece) : 0;
+    const ssize_t size =
+        ::poll(&readable, 1, kPatienceMs) == 1 ? ::read(output_, piece, sizeof piece) : 0;
     if (size <= 0) {
       return false;
     }

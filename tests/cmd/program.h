@@ -32,7 +32,7 @@ class Running {
   Running(const Running&) = delete;
   Running& operator=(const Running&) = delete;
 
-  // Reads until `text` has come; false after five seconds or at the end.
+  // Reads until `text` has come; false after twenty seconds without a word, or at the end.
   bool prints(const std::string& text);
   void signal(int number) const;
   int wait();
